@@ -1,0 +1,1 @@
+"""The platform: core, stores, command service, functions, runtime, gateways, portal."""
