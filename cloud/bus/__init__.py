@@ -1,0 +1,1 @@
+"""NATS JetStream: our own server when none is given, connections, streams, the claim store. Knows no telemetry format."""

@@ -1,0 +1,1 @@
+"""What everybody may use: settings, clock, logging, errors, ports. Knows no engine and no transport."""

@@ -1,0 +1,120 @@
+"""Settings of one installation: a TOML file in its home directory, overridden by KANG_* environment variables.
+
+Secrets never stand here: they are files of mode 0600 in the credentials directory. Must not know: what anybody does with a setting.
+"""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+from protos.errors import KangError
+
+
+class SettingsError(KangError):
+    """A setting is unknown or cannot be read."""
+
+    code = "E-SETTING"
+    zh = "设置项 {name} 无效：{problem}。请修改 {file}。"
+    en = "Setting {name} is invalid: {problem}. Edit {file}."
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """One installation. Empty URLs mean "start and supervise our own".
+
+    Attributes:
+        home: directory of everything this installation keeps.
+        portal_host: address the portal listens on.
+        portal_port: HTTP port of the portal.
+        gateway_host: address the edge gateway listens on.
+        gateway_port: gRPC port of the edge link (mTLS).
+        nats_url: given NATS, or "".
+        nats_port: port of our own nats-server.
+        historian_url: clickhouse(s)://host:port, or "" for the own store process (chDB).
+        store_port: loopback port of the own store process.
+        ledger_url: SQLAlchemy URL, or "" for SQLite in `home`.
+        ray_address: address of a given Ray cluster, or "" for an own local one.
+        ray_port: GCS port of our own Ray head.
+        partitions: telemetry partitions; fixed at first start, stored data depend on it.
+        hosts: Ray project hosts; 0 = one less than the cores, at least one.
+        timezone: zone in which days are cut for rollups and reports.
+        heartbeat_s: what agents are told.
+    """
+
+    home: Path
+    portal_host: str = "127.0.0.1"
+    portal_port: int = 8420
+    gateway_host: str = "127.0.0.1"
+    gateway_port: int = 8421
+    nats_url: str = ""
+    nats_port: int = 8422
+    historian_url: str = ""
+    store_port: int = 8423
+    ledger_url: str = ""
+    ray_address: str = ""
+    ray_port: int = 8426
+    partitions: int = 8
+    hosts: int = 0
+    timezone: str = "Asia/Shanghai"
+    heartbeat_s: int = 5
+
+    @property
+    def credentials(self) -> Path:
+        """Directory of secrets, mode 0700."""
+        return self.home / "credentials"
+
+    @property
+    def effective_nats_url(self) -> str:
+        """Where NATS is."""
+        return self.nats_url or f"tls://127.0.0.1:{self.nats_port}"
+
+    @property
+    def effective_ledger_url(self) -> str:
+        """Where the business records are."""
+        return self.ledger_url or f"sqlite:///{self.home / 'ledger.sqlite'}"
+
+    def save(self) -> None:
+        """Write `kang.toml` in the home directory."""
+        self.home.mkdir(parents=True, exist_ok=True)
+        lines = ["# Settings of this Kang installation; see docs/operations. Secrets live in credentials/, never here.\n"]
+        for field in fields(self):
+            if field.name != "home":
+                value = getattr(self, field.name)
+                lines.append(f'{field.name} = "{value}"\n' if isinstance(value, str) else f"{field.name} = {value}\n")
+        (self.home / "kang.toml").write_text("".join(lines))
+
+
+def load(home: Path, **overrides: str | int) -> Settings:
+    """Read settings: defaults < kang.toml < KANG_* environment < `overrides`.
+
+    Raises:
+        SettingsError: an unknown name or a value of the wrong type.
+    """
+    file = home / "kang.toml"
+    values: dict[str, str | int] = {}
+    if file.exists():
+        try:
+            values.update(tomllib.loads(file.read_text()))
+        except tomllib.TOMLDecodeError as error:
+            raise SettingsError(name="kang.toml", problem=str(error), file=file) from error
+    known = {f.name: f for f in fields(Settings) if f.name != "home"}
+    for name in known:
+        given = os.environ.get(f"KANG_{name.upper()}")
+        if given is not None:
+            values[name] = given
+    values.update(overrides)
+    clean: dict[str, str | int] = {}
+    for name, value in values.items():
+        if name not in known:
+            raise SettingsError(name=name, problem="unknown", file=file)
+        try:
+            clean[name] = int(value) if str(known[name].type) == "int" else str(value)
+        except ValueError:
+            raise SettingsError(name=name, problem=f"'{value}' is not a whole number", file=file) from None
+    settings = Settings(home=home, **clean)  # type: ignore[arg-type]
+    if not 1 <= settings.partitions <= 512:
+        raise SettingsError(name="partitions", problem="must be 1..512", file=file)
+    return settings

@@ -1,0 +1,97 @@
+"""Opens what arrives on a partition: envelope, signature, columns, identity; says accepted, duplicate, or set aside and why. Sans-IO.
+
+Must not know: streams, stores, Ray.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
+
+from cloud.core.ports import ProjectDirectory
+from cloud.historian.columns import Columns, decode
+from protos import batch as batches
+from protos import subjects
+from protos.envelope import EnvelopeError, Header, Kind, Opener, identity_hash
+from protos.kang.v1 import telemetry_pb2 as pb
+
+RELEASE_AGENT: Final = "_release"  # batches the platform itself puts back from the quarantine
+
+
+@dataclass(frozen=True, slots=True)
+class Arrived:
+    """A message that is what it claims: `previous` and `digest` are its chain links."""
+
+    project_id: int
+    agent_id: str
+    owner: str           # agent whose devices the rows must belong to
+    epoch: bytes
+    sequence: int
+    previous: bytes
+    digest: bytes
+    columns: Columns
+    origin: int
+    clock_state: int
+    size: int
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Rejected:
+    """A message that is set aside whole. `sequence` 0: the sender cannot be told which one it was."""
+
+    project_id: int
+    agent_id: str
+    epoch: bytes
+    sequence: int
+    reason: str
+    detail: str
+    payload: bytes
+    rows: int = 0
+
+
+class Decoder:
+    """Opens batches of known agents."""
+
+    def __init__(self, directory: ProjectDirectory, telemetry_key: X25519PrivateKey, platform_public: bytes) -> None:
+        self._directory = directory
+        self._opener = Opener(subjects.PLATFORM_IDENTITY, telemetry_key)
+        self._platform_public = platform_public
+
+    def open(self, subject: str, data: bytes) -> Arrived | Rejected:
+        """Open one message of a telemetry subject `tel.<partition>.<project>.<agent>`."""
+        parts = subject.split(".")
+        project_id, agent_id = (int(parts[2]), parts[3]) if len(parts) == 4 and parts[2].isdecimal() else (0, "")
+        epoch, sequence = b"", 0
+        try:
+            if agent_id == RELEASE_AGENT:
+                identity, public = subjects.COMMAND_IDENTITY, self._platform_public
+            else:
+                known = self._directory.agent(agent_id)
+                if known is None or known.project_id != project_id or known.revoked:
+                    return Rejected(project_id, agent_id, b"", 0, "agent", f"agent {agent_id!r} of project {project_id} is not admitted", data)
+                identity, public = subjects.agent_identity(project_id, agent_id), known.signing_public
+            header = Header.unpack(data)
+            if header.sender == identity_hash(identity):
+                epoch, sequence = header.epoch, header.sequence
+            opened = self._opener.open(data, Kind.BATCH)
+            opened.verify(Ed25519PublicKey.from_public_bytes(public), identity)
+            parsed = batches.parse(opened.body)
+        except EnvelopeError as error:
+            return Rejected(project_id, agent_id, epoch, sequence, f"envelope_{error.reason}", error.message("en"), data)
+        except batches.BatchError as error:
+            return Rejected(project_id, agent_id, epoch, sequence, f"batch_{error.reason}", error.message("en"), opened.body)
+        rows = len(parsed.quality)
+        if parsed.project_id != project_id or (parsed.agent_id != agent_id and agent_id != RELEASE_AGENT):
+            return Rejected(project_id, agent_id, epoch, sequence, "project",
+                            f"the batch says project {parsed.project_id}, agent {parsed.agent_id!r}; it came as project {project_id}, agent {agent_id!r}", opened.body, rows)
+        if parsed.epoch != header.epoch or parsed.sequence != header.sequence:
+            return Rejected(project_id, agent_id, epoch, sequence, "sequence", "the batch and its envelope disagree on epoch or sequence", opened.body, rows)
+        if parsed.clock_state == pb.CLOCK_STATE_UNTRUSTED:
+            return Rejected(project_id, agent_id, epoch, sequence, "clock",
+                            f"stamped by a clock nobody vouches for (first at {parsed.base_ms} ms); release with the right offset", opened.body, rows)
+        return Arrived(project_id, agent_id, parsed.agent_id, header.epoch, header.sequence, header.previous, opened.digest, decode(parsed), parsed.origin,
+                       parsed.clock_state, len(data), opened.body)

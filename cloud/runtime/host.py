@@ -1,0 +1,133 @@
+"""A project host: one Ray actor that owns some partitions and, in them, many logical projects.
+
+Detached, named, restarted for ever; it holds no durable state. Hosts pull their partitions from JetStream themselves: telemetry never travels
+as a Ray argument. Must not know: HTTP, commands.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import json
+import logging
+import os
+from pathlib import Path
+from typing import Any
+
+from cloud.bus.connection import connect
+from cloud.bus.streams import ClaimStore, FencedError, PartitionLog
+from cloud.core.clock import now_ms
+from cloud.core.log import configure
+from cloud.core.settings import load
+from cloud.functions.devices.directory import LedgerDirectory
+from cloud.historian.client import ClickHouse
+from cloud.historian.reader import Reader
+from cloud.historian.writer import Writer
+from cloud.ledger import Ledger
+from cloud.runtime.decode import Decoder
+from cloud.runtime.ingest import Limits, PartitionIngest
+from cloud.security import keys
+from protos import subjects
+from protos.kang.v1 import link_pb2
+
+log = logging.getLogger("kang.host")
+
+
+class HistorianRecall:
+    """What a project needs after a restart, from the historian."""
+
+    def __init__(self, reader: Reader) -> None:
+        self._reader = reader
+
+    async def latest(self, project_id: int) -> Any:
+        """Last values."""
+        return await self._reader.latest(project_id)
+
+    async def active(self, project_id: int) -> list[tuple[int, str, int]]:
+        """Active alarms as (device_id, rule, raised_ms)."""
+        return [(a["device_id"], a["rule"], a["raised_ms"]) for a in await self._reader.alarms(project_id=project_id, active=True, limit=10_000)]
+
+
+class ProjectHost:
+    """The actor's class; plain Python, so that it also runs without Ray (`kang bench-data` and tests)."""
+
+    def __init__(self, home: str, partitions: list[int], name: str = "host", limits: dict[str, float] | None = None) -> None:
+        configure(name)
+        self._settings = load(Path(home))
+        self._partitions = partitions
+        self._name = name
+        self._limits = Limits(**limits) if limits else Limits()  # type: ignore[arg-type]
+        self._tasks: dict[int, asyncio.Task[None]] = {}
+        self._ingests: dict[int, PartitionIngest] = {}
+        self._states: dict[int, str] = {}
+        self._started: asyncio.Task[None] | None = None
+
+    async def start(self) -> str:
+        """Connect and take up the partitions; safe to call again."""
+        if self._started is None:
+            self._started = asyncio.ensure_future(self._connect())
+        await asyncio.shield(self._started)
+        return self._name
+
+    async def _connect(self) -> None:
+        settings = self._settings
+        credentials = settings.credentials
+        self._client = await connect(settings.effective_nats_url, credentials, self._name)
+        self._clickhouse = ClickHouse(settings, name=self._name)
+        await self._clickhouse.wait()
+        self._directory = LedgerDirectory(Ledger(settings.effective_ledger_url))
+        self._decoder = Decoder(self._directory, keys.box_key(credentials / "telemetry.x25519"), (credentials / "command.pub").read_bytes())
+        self._recall = HistorianRecall(Reader(self._clickhouse, settings.timezone))
+        for partition in self._partitions:
+            self._tasks[partition] = asyncio.create_task(self._own(partition), name=f"partition-{partition}")
+
+    async def _own(self, partition: int) -> None:
+        """Own a partition until fenced; every failure opens it again from claim and cursor."""
+        pause = 0.2
+        while True:
+            ingest = PartitionIngest(
+                partition, log=PartitionLog(self._client, subjects.telemetry_stream(partition), f"tel.{partition:03d}.>"), claims=ClaimStore(self._client),
+                store=Writer(self._clickhouse), recall=self._recall, decoder=self._decoder, directory=self._directory, acknowledge=self._acknowledge,
+                notify=self._notify, now_ms=now_ms, limits=self._limits)
+            self._ingests[partition] = ingest
+            try:
+                self._states[partition] = "opening"
+                await ingest.open()
+                self._states[partition] = "open"
+                pause = 0.2
+                while True:
+                    await ingest.step()
+            except FencedError as error:
+                # Another host was started for it, or the stream was lost and made again: look again; a rival that is alive fences us each time.
+                log.warning("partition %d: %s", partition, error)
+                self._states[partition] = "fenced"
+                await asyncio.sleep(2 + 3 * (os.getpid() % 7) / 7)
+            except Exception:
+                log.exception("partition %d fails; opening it again", partition)
+                self._states[partition] = "failed"
+                await asyncio.sleep(pause)
+                pause = min(pause * 2, 5.0)
+
+    async def _acknowledge(self, project_id: int, agent_id: str, epoch: bytes, sequences: list[int]) -> None:
+        ack = link_pb2.Ack(epoch=epoch)
+        for first, last in _ranges(sequences):
+            ack.ranges.add(first=first, last=last)
+        await self._client.publish(subjects.down(project_id, agent_id, "ack"), ack.SerializeToString())
+
+    async def _notify(self, event: dict[str, Any]) -> None:
+        await self._client.publish(f"event.{event['project_id']}", json.dumps(event).encode())
+
+    async def stats(self) -> dict[str, Any]:
+        """What this host does: counters and state per partition, its process id."""
+        return {"name": self._name, "pid": os.getpid(), "partitions": {
+            p: {"state": self._states.get(p, "starting"), "committed": i.committed, **dataclasses.asdict(i.counters)} for p, i in self._ingests.items()}}
+
+
+def _ranges(sequences: list[int]) -> list[tuple[int, int]]:
+    out: list[tuple[int, int]] = []
+    for sequence in sorted(set(sequences)):
+        if out and out[-1][1] == sequence - 1:
+            out[-1] = (out[-1][0], sequence)
+        else:
+            out.append((sequence, sequence))
+    return out

@@ -1,0 +1,103 @@
+"""Key material of an installation as files of mode 0600 in the credentials directory; made once, at first start.
+
+Must not know: who uses which key for what beyond its file name.
+"""
+
+from __future__ import annotations
+
+import base64
+import os
+import secrets
+from pathlib import Path
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
+
+from protos.envelope import raw_private
+from protos.errors import KangError
+
+
+class CredentialError(KangError):
+    """A credentials file is missing or open to others."""
+
+    code = "E-CREDENTIAL"
+    zh = "凭据文件 {file} {problem}。请运行 kang up 初始化，或恢复备份。"
+    en = "Credentials file {file} {problem}. Run kang up to initialise, or restore a backup."
+
+
+def write_secret(path: Path, data: bytes) -> None:
+    """Write a secret atomically with mode 0600 inside a directory of mode 0700."""
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    temporary = path.with_suffix(path.suffix + ".new")
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    try:
+        os.write(descriptor, data)
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+    temporary.replace(path)
+
+
+def read_secret(path: Path) -> bytes:
+    """Read a secret file.
+
+    Raises:
+        CredentialError: it is missing, or others may read it.
+    """
+    try:
+        mode = path.stat().st_mode
+    except FileNotFoundError:
+        raise CredentialError(file=path, problem="is missing / 不存在") from None
+    if mode & 0o077:
+        raise CredentialError(file=path, problem="may be read by others / 权限过宽 (chmod 600)")
+    return path.read_bytes()
+
+
+def signing_key(path: Path) -> Ed25519PrivateKey:
+    """The Ed25519 key in `path`, made on first use."""
+    if not path.exists():
+        write_secret(path, raw_private(Ed25519PrivateKey.generate()))
+    return Ed25519PrivateKey.from_private_bytes(read_secret(path))
+
+
+def box_key(path: Path) -> X25519PrivateKey:
+    """The X25519 key in `path`, made on first use."""
+    if not path.exists():
+        write_secret(path, raw_private(X25519PrivateKey.generate()))
+    return X25519PrivateKey.from_private_bytes(read_secret(path))
+
+
+def shared_secret(path: Path) -> str:
+    """A random 256-bit secret in `path`, made on first use."""
+    if not path.exists():
+        write_secret(path, secrets.token_hex(32).encode())
+    return read_secret(path).decode()
+
+
+_PREFIX_SEED, _PREFIX_USER = 18 << 3, 20 << 3
+
+
+def _crc16(data: bytes) -> bytes:
+    crc = 0
+    for byte in data:
+        crc ^= byte << 8
+        for _ in range(8):
+            crc = ((crc << 1) ^ 0x1021 if crc & 0x8000 else crc << 1) & 0xFFFF
+    return crc.to_bytes(2, "little")
+
+
+def nkey_seed(path: Path) -> tuple[bytes, str]:
+    """A NATS user nkey: (seed text, public text); the seed is made on first use."""
+    if not path.exists():
+        raw = raw_private(Ed25519PrivateKey.generate())
+        head = bytes([_PREFIX_SEED | (_PREFIX_USER >> 5), (_PREFIX_USER & 31) << 3])
+        write_secret(path, base64.b32encode(head + raw + _crc16(head + raw)).rstrip(b"="))
+    seed = read_secret(path)
+    raw = base64.b32decode(seed + b"=" * (-len(seed) % 8))[2:34]
+    return seed, nkey_public(Ed25519PrivateKey.from_private_bytes(raw).public_key().public_bytes_raw())
+
+
+def nkey_public(raw_public: bytes) -> str:
+    """NATS text form of an Ed25519 public key as a user."""
+    body = bytes([_PREFIX_USER]) + raw_public
+    return base64.b32encode(body + _crc16(body)).rstrip(b"=").decode()
