@@ -14,6 +14,7 @@ import numpy.typing as npt
 from benchmarks.plants.physics.ledger import Ledger
 
 Array = npt.NDArray[np.float64]
+Flags = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +108,7 @@ class Rooms:
         self.ledger.add(entered=dt * float(q_air.sum() + q_mass.sum()), left=lost)
 
 
-def apartment_block(rng: np.random.Generator, floors: int, units: int, area_m2: float, w_per_m2: float, t_design: float = -9.0) -> tuple[Envelope, Array, Array, Array]:
+def apartment_block(rng: np.random.Generator, floors: int, units: int, area_m2: float, w_per_m2: float, t_design: float = -9.0) -> tuple[Envelope, Array, Flags, Flags]:
     """A slab block of `floors` x `units` households; corner, top and bottom ones lose more.
 
     Args:

@@ -1,0 +1,1 @@
+"""Servers that speak the real protocols for a community. Must not know: physics."""
