@@ -7,7 +7,6 @@ Must not know: FastAPI, Ray, who reads the directory.
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,6 +15,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from cloud.core.clock import now_ms
 from cloud.functions.devices.errors import RegistrationError, TemplateFrozen
 from cloud.functions.devices.tables import Agent, Device, DeviceTemplate, Project, Region, TemplatePoint
 from cloud.functions.devices.templates import read_template
@@ -23,10 +23,6 @@ from cloud.ledger import Ledger, announce, bump
 from protos.points import BY_KEY
 
 DIRECTORY = "directory"
-
-
-def _wall_ms() -> int:
-    return time.time_ns() // 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +67,7 @@ class NewProject:
 class DeviceService:
     """Writes the directory (设备档案)."""
 
-    def __init__(self, ledger: Ledger, now_ms: Callable[[], int] = _wall_ms) -> None:
+    def __init__(self, ledger: Ledger, now_ms: Callable[[], int] = now_ms) -> None:
         self._ledger = ledger
         self._now_ms = now_ms
 

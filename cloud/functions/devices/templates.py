@@ -72,6 +72,28 @@ def alarm_rules(document: Mapping[str, Any], points: Mapping[int, PointSetting])
     return tuple(_alarm(name, "alarms", row, points) for row in wanted)
 
 
+@dataclass(frozen=True, slots=True)
+class Writing:
+    """How a writable point may be written: limits in the canonical unit, pulse or hold, time until the effect is verified (s)."""
+
+    low: float
+    high: float
+    pulse: bool
+    verify_within_s: float
+
+
+def writings(document: Mapping[str, Any]) -> dict[int, Writing]:
+    """The writable points of a document already checked, by point id."""
+    found: dict[int, Writing] = {}
+    for row in document.get("points") or ():
+        if row.get("writable"):
+            known, write = BY_KEY[str(row["point"])], row.get("write") or {}
+            found[known.id] = Writing(
+                low=float(write.get("low", row.get("low", known.low))), high=float(write.get("high", row.get("high", known.high))),
+                pulse=bool(write.get("pulse", False)), verify_within_s=float(write.get("verify_within_s", 30.0)))
+    return found
+
+
 def _point(name: str, field: str, row: Any) -> PointSetting:
     if not isinstance(row, Mapping):
         raise _wrong(name, field, "应为键值表", "must be a mapping")
@@ -86,8 +108,9 @@ def _point(name: str, field: str, row: Any) -> PointSetting:
     write: Mapping[str, Any] = given if isinstance(given, Mapping) else {}
     writable = bool(row.get("writable", False))
     if writable:
-        low = _number(name, f"{field}.write.low", write.get("low", low))
-        high = _number(name, f"{field}.write.high", write.get("high", high))
+        allowed = (_number(name, f"{field}.write.low", write.get("low", low)), _number(name, f"{field}.write.high", write.get("high", high)))
+        if allowed[0] > allowed[1]:
+            raise _wrong(name, f"{field}.write.low", "写下限大于写上限", f"low {allowed[0]:g} is above high {allowed[1]:g}")
     return PointSetting(
         point_id=known.id, low=low, high=high,
         resolution=_number(name, f"{field}.resolution", row.get("resolution", known.resolution)),

@@ -11,6 +11,7 @@ from sqlalchemy import event
 from cloud.functions.devices.directory import LedgerDirectory
 from cloud.functions.devices.errors import RegistrationError, TemplateError, TemplateFrozen
 from cloud.functions.devices.service import DeviceService, NewDevice, NewProject
+from cloud.functions.devices.templates import Writing, writings
 from cloud.ledger import Ledger
 from protos.points import BY_KEY
 from tests.support import templates
@@ -35,7 +36,8 @@ def test_a_registered_device_carries_its_templates_points_and_alarms(ledger: Led
     assert device is not None
     assert (device.template, device.profile, device.rated_kw) == ("electric_boiler_test@1", "electric_boiler", 900)
     setpoint = device.points[BY_KEY["leaving_temp_setpoint"].id]
-    assert (setpoint.low, setpoint.high, setpoint.writable, setpoint.verify_within_s) == (35, 85, True, 20)
+    assert (setpoint.writable, setpoint.verify_within_s) == (True, 20)
+    assert writings(templates.boiler())[setpoint.point_id] == Writing(35, 85, pulse=False, verify_within_s=20)
     assert [(a.id, a.limit, a.severity) for a in device.alarms] == [("over_temperature", 95, "critical")]
 
 

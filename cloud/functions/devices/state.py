@@ -1,0 +1,99 @@
+"""What a device is doing and why (运行状态与原因): its last heard state, its holders, its key values. Pure functions.
+
+Must not know: FastAPI, transports; the words of the page are the page's business.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from cloud.core.ports import DeviceInfo, Latest
+from protos.points import BY_KEY, Quality
+
+#: The points a list or tile shows first, by profile.
+KEY_POINTS: Mapping[str, tuple[str, ...]] = {
+    "electric_boiler": ("active_power", "leaving_temp", "leaving_temp_setpoint"),
+    "heat_pump": ("active_power", "leaving_temp", "cop"),
+    "heat_storage": ("soc", "supply_temp", "stored_energy"),
+    "circulation_pump": ("active_power", "speed", "flow"),
+    "onoff_valve_controller": ("room_temp", "room_temp_setpoint", "cycle_on_ratio"),
+    "room_heater": ("room_temp", "room_temp_setpoint", "active_power"),
+    "room_sensor": ("room_temp", "humidity"),
+    "network": ("supply_temp", "return_temp", "supply_pressure"),
+    "transformer": ("active_power", "load_ratio"),
+    "electricity_meter": ("active_power", "energy_import", "power_factor"),
+    "heat_meter": ("heat_power", "supply_temp", "return_temp"),
+    "weather": ("outdoor_temp", "wind_speed"),
+    "pv": ("active_power", "energy_export"),
+}
+ROOM_PROFILES = frozenset({"onoff_valve_controller", "room_heater", "room_sensor"})
+_SICK = (Quality.BAD, Quality.STALE)
+
+
+def key_points(device: DeviceInfo) -> list[int]:
+    """Point ids a list shows first, at most three."""
+    wanted = [BY_KEY[key].id for key in KEY_POINTS.get(device.profile, ())]
+    return [p for p in wanted if p in device.points][:3] or sorted(device.points)[:3]
+
+
+def is_fresh(device: DeviceInfo, latest: Latest, now_ms: int) -> bool:
+    """True while a value keeps its sampling promise (twice the longest silence, at least 30 s) and is not bad."""
+    setting = device.points.get(latest.point_id)
+    promise_s = max(30.0, 2 * setting.max_silent_s if setting else 600.0)
+    return latest.quality not in _SICK and now_ms - latest.at_ms <= promise_s * 1000
+
+
+def by_device(agents: Iterable[Mapping[str, Any]]) -> dict[int, dict[str, Any]]:
+    """Device states as last heard, by device id, with the agent's own state beside."""
+    return {int(state["device_id"]): {**state, "agent_online": bool(agent.get("online")), "agent_heard_ms": agent.get("last_heard_ms")}
+            for agent in agents for state in agent.get("devices", ())}
+
+
+def condition(state: Mapping[str, Any] | None, severities: Mapping[str, int]) -> str:
+    """One word: never_heard, offline, locked, critical, alarm, local, held, normal; the one that needs a hand first."""
+    if state is None:
+        return "never_heard"
+    if not state.get("agent_online") or not state.get("online"):
+        return "offline"
+    if severities.get("critical"):
+        return "critical"
+    if state.get("locked_out"):
+        return "locked"
+    if severities.get("major") or severities.get("minor") or severities.get("warning"):
+        return "alarm"
+    if state.get("local_manual"):
+        return "local"
+    return "held" if state.get("holders") else "normal"
+
+
+def why(state: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Why a device does what it does: the strongest of lockout, local control, holders; never a guess.
+
+    Returns:
+        {kind: lockout|local|hold|offline|error|never_heard|free, ...facts}.
+    """
+    if state is None:
+        return {"kind": "never_heard"}
+    if not state.get("agent_online"):
+        return {"kind": "offline", "since_ms": state.get("agent_heard_ms")}
+    if state.get("locked_out"):
+        return {"kind": "lockout", "holder": state.get("lockout_holder", ""), "reason": state.get("lockout_reason", "")}
+    if not state.get("online"):
+        return {"kind": "error", "code": state.get("error_code", ""), "since_ms": state.get("last_ok_ms")}
+    if state.get("local_manual"):
+        return {"kind": "local"}
+    holders = sorted(state.get("holders", ()), key=lambda h: int(h["authority"]))
+    if holders:
+        return {"kind": "hold", **{k: holders[0].get(k) for k in ("point_id", "authority", "value", "until_ms", "holder", "reason")}}
+    return {"kind": "free"}
+
+
+def severities_by_device(alarms: Iterable[Mapping[str, Any]]) -> dict[int, dict[str, int]]:
+    """Active alarms counted by device and severity."""
+    counted: dict[int, dict[str, int]] = {}
+    for alarm in alarms:
+        if alarm.get("cleared_ms") is None:
+            row = counted.setdefault(int(alarm["device_id"]), {})
+            row[str(alarm["severity"])] = row.get(str(alarm["severity"]), 0) + 1
+    return counted

@@ -1,0 +1,132 @@
+"""REST of remote control (远程控制): preview, submit (idempotent), follow, resolve, emergency stop, restore heat.
+
+Must not know: transports, the journal.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from fastapi import Depends, Header, Query, Request
+from pydantic import BaseModel, Field
+
+from cloud.core.ports import CommandRequest, DeviceInfo
+from cloud.functions.devices.state import by_device
+from cloud.functions.remote_control import service
+from cloud.functions.services import Services, services
+from cloud.security.guard import NotFoundError, operation, router
+from cloud.security.operations import Principal
+from protos.arbitration import Authority
+
+api = router()
+Given = Annotated[Services, Depends(services)]
+Key = Annotated[str, Header(alias="Idempotency-Key", min_length=8, max_length=80, pattern=r"^[A-Za-z0-9._-]+$")]
+
+
+class Wish(BaseModel):
+    """A command as a page asks for it; canonical units, seconds."""
+
+    device_id: int
+    kind: Literal["hold", "release", "pulse", "stop", "start", "lock", "unlock"]
+    point_id: int = 0
+    value: float | None = None
+    low: float | None = None
+    high: float | None = None
+    hold_s: float = 3600.0
+    deadline_s: float = Field(30.0, ge=5, le=3600)
+    reason: str = Field("", max_length=200)
+    work_order: str = Field("", max_length=60)
+
+
+@api.post("/commands/preview")
+async def preview(body: Wish, who: Annotated[Principal, operation("remote_control.command.preview")], given: Given) -> dict[str, Any]:
+    """What would come of a command, by what was last heard; refuses what would be refused."""
+    request, device, heard = await _checked(given, who, body, "")
+    return {**service.preview(request, device, heard, given.now()), "kind": request.kind}
+
+
+@api.post("/commands", status_code=202)
+async def submit(body: Wish, key: Key, request: Request, who: Annotated[Principal, operation("remote_control.command.submit")],
+                 given: Given) -> dict[str, Any]:
+    """Send a command; the same key gives the same command."""
+    wish, device, _ = await _checked(given, who, body, key)
+    request.state.target = f"{device.code}/{wish.kind}/{wish.point_id} = {wish.value}"
+    return await given.commands.submit(wish)
+
+
+@api.get("/commands")
+async def commands(who: Annotated[Principal, operation("remote_control.command.read")], given: Given, project_id: int | None = None,
+                   device_id: int | None = None, before_ms: int | None = None, limit: Annotated[int, Query(ge=1, le=500)] = 50
+                   ) -> list[dict[str, Any]]:
+    """Commands, newest first."""
+    found = await given.commands.list(project_id=project_id, device_id=device_id, limit=limit, before_ms=before_ms)
+    return [_named(given, row) for row in found if who.sees_device(row["project_id"], row["device_id"])]
+
+
+@api.get("/commands/{command_id}")
+async def command(command_id: str, who: Annotated[Principal, operation("remote_control.command.preview")], given: Given) -> dict[str, Any]:
+    """One command with its steps."""
+    return _named(given, await _mine(given, who, command_id))
+
+
+class Resolution(BaseModel):
+    """What a person found out about an unknown command."""
+
+    verified: bool
+    reason: str = Field(min_length=2, max_length=200)
+
+
+@api.post("/commands/{command_id}/resolve")
+async def resolve(command_id: str, body: Resolution, who: Annotated[Principal, operation("remote_control.command.resolve")],
+                  given: Given) -> dict[str, Any]:
+    """A person says what became of an unknown command."""
+    await _mine(given, who, command_id)
+    return _named(given, await given.commands.resolve(command_id, verified=body.verified, actor=who.name, reason=body.reason))
+
+
+class Emergency(BaseModel):
+    """A safety act on a device."""
+
+    device_id: int
+    reason: str = Field("", max_length=200)
+
+
+@api.post("/commands/emergency-stop", status_code=202)
+async def emergency_stop(body: Emergency, key: Key, who: Annotated[Principal, operation("remote_control.emergency.stop")],
+                         given: Given) -> dict[str, Any]:
+    """Stop now (紧急停机): never refused, the agent follows the template's safe state."""
+    return await given.commands.submit(_safety(given, who, body, key, "emergency_stop"))
+
+
+@api.post("/commands/restore-heat", status_code=202)
+async def restore_heat(body: Emergency, key: Key, who: Annotated[Principal, operation("remote_control.emergency.restore")],
+                       given: Given) -> dict[str, Any]:
+    """Drop stops and restrictions (恢复供热): never refused."""
+    return await given.commands.submit(_safety(given, who, body, key, "restore_heat"))
+
+
+def _safety(given: Services, who: Principal, body: Emergency, key: str, kind: str) -> CommandRequest:
+    device = given.device(who, body.device_id)
+    return CommandRequest(device.project_id, device.id, kind, authority=int(Authority.EMERGENCY_STOP), actor=who.name, reason=body.reason,
+                          idempotency_key=key, hold_s=service.MAX_HOLD_S)
+
+
+async def _checked(given: Services, who: Principal, body: Wish, key: str) -> tuple[CommandRequest, DeviceInfo, dict[str, Any] | None]:
+    device = given.device(who, body.device_id)
+    heard = by_device(await given.live.agents(device.project_id)).get(device.id)
+    wish = CommandRequest(
+        device.project_id, device.id, body.kind, body.point_id, body.value, body.low, body.high, int(service.authority_of(who)), body.hold_s,
+        body.deadline_s, who.name, body.reason, body.work_order, key)
+    return service.check(wish, device, given.directory.template(device.template) or {}, heard), device, heard
+
+
+async def _mine(given: Services, who: Principal, command_id: str) -> dict[str, Any]:
+    found = await given.commands.get(command_id)
+    if found is None or not who.sees_device(found["project_id"], found["device_id"]):
+        raise NotFoundError(what="command", name=command_id)
+    return found
+
+
+def _named(given: Services, row: dict[str, Any]) -> dict[str, Any]:
+    device = given.directory.device(row["device_id"])
+    return {**row, "device": {"code": device.code, "name_zh": device.name_zh, "name_en": device.name_en} if device else None}

@@ -1,0 +1,81 @@
+"""What the functions' routers get from the composition root: the ports and the ledger's services, in one frozen record.
+
+Must not know: Ray, NATS, engines, how any of it is made.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from fastapi import Request
+
+from cloud.core.clock import now_ms
+from cloud.core.ports import CommandBus, DeviceInfo, Historian, Live, ProjectInfo
+from cloud.functions.devices.directory import LedgerDirectory
+from cloud.functions.system.journal import OperationJournal
+from cloud.functions.system.sessions import SessionService
+from cloud.security.guard import NotFoundError
+from cloud.security.operations import Principal
+
+
+@dataclass(frozen=True)
+class Services:
+    """Everything the portal needs.
+
+    Attributes:
+        secure: True behind https: cookies are `__Host-` and Secure.
+        static: folder of the built pages, None = API only.
+        version: shown on the page.
+        demo: True when the plants are simulated; the page says so.
+        now: UTC milliseconds.
+    """
+
+    directory: LedgerDirectory
+    historian: Historian
+    commands: CommandBus
+    live: Live
+    sessions: SessionService
+    journal: OperationJournal
+    secure: bool = False
+    static: Path | None = None
+    version: str = "0.1.0"
+    demo: bool = False
+    now: Callable[[], int] = field(default=now_ms)
+
+    def project(self, principal: Principal, project_id: int) -> ProjectInfo:
+        """A project in the principal's scope.
+
+        Raises:
+            NotFoundError: unknown, or out of scope.
+        """
+        project = self.directory.project(project_id)
+        if project is None or not principal.sees_project(project_id):
+            raise NotFoundError(what="project", name=project_id)
+        return project
+
+    def device(self, principal: Principal, device_id: int) -> DeviceInfo:
+        """A device in the principal's scope.
+
+        Raises:
+            NotFoundError: unknown, or out of scope.
+        """
+        device = self.directory.device(device_id)
+        if device is None or not principal.sees_device(device.project_id, device_id):
+            raise NotFoundError(what="device", name=device_id)
+        return device
+
+    def projects(self, principal: Principal) -> list[ProjectInfo]:
+        """Projects in scope."""
+        return [p for p in self.directory.projects() if principal.sees_project(p.id)]
+
+    def devices(self, principal: Principal, project_id: int) -> list[DeviceInfo]:
+        """Devices of a project in scope."""
+        return [d for d in self.directory.devices(project_id) if principal.sees_device(project_id, d.id)]
+
+
+def services(request: Request) -> Services:
+    """The services of this app."""
+    found: Services = request.app.state.services
+    return found

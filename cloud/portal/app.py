@@ -1,0 +1,96 @@
+"""Assembles the portal: the functions' routers under /api/v1, their operation tables, the guard, the pages.
+
+Must not know: Ray, NATS, ClickHouse; whatever runs is given in `Services`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import ipaddress
+
+from fastapi import APIRouter, FastAPI, Request, Response
+from starlette.middleware.gzip import GZipMiddleware
+
+from cloud.functions.devices import api as devices
+from cloud.functions.devices.operations import OPERATIONS as DEVICES
+from cloud.functions.monitoring import api as monitoring
+from cloud.functions.monitoring.operations import OPERATIONS as MONITORING
+from cloud.functions.monitoring.stream import LiveStreams
+from cloud.functions.remote_control import api as remote_control
+from cloud.functions.remote_control.operations import OPERATIONS as REMOTE_CONTROL
+from cloud.functions.services import Services
+from cloud.functions.system import api as system
+from cloud.functions.system.operations import OPERATIONS as SYSTEM
+from cloud.portal import problems
+from cloud.portal.answers import Answer
+from cloud.portal.metrics import Metrics
+from cloud.portal.middleware import Envelope
+from cloud.portal.shared import SharedHistorian, SharedLive
+from cloud.portal.static import Pages
+from cloud.security.guard import Gate, Requires, check_routes
+from cloud.security.operations import OperationTable
+
+ROUTERS: tuple[APIRouter, ...] = (system.api, devices.api, monitoring.api, remote_control.api)
+
+
+def operation_table() -> OperationTable:
+    """The rows of every function."""
+    return OperationTable((*SYSTEM, *DEVICES, *MONITORING, *REMOTE_CONTROL))
+
+
+def create_app(services: Services) -> FastAPI:
+    """The portal as an ASGI app.
+
+    Raises:
+        OperationTableError: a route without a row, or a row that contradicts it.
+    """
+    table = operation_table()
+    check_routes(ROUTERS, table)
+    services = dataclasses.replace(services, historian=SharedHistorian(services.historian), live=SharedLive(services.live))
+    app = FastAPI(title="Kang", version=services.version, docs_url=None, redoc_url=None, openapi_url=None, default_response_class=Answer)
+    metrics = Metrics()
+    app.state.services = services
+    app.state.gate = Gate(table, services.sessions, services.journal, secure=services.secure)
+    app.state.streams = LiveStreams(services.live)
+    problems.install(app)
+    for router in ROUTERS:
+        app.include_router(router, prefix="/api/v1")
+    _plumbing(app, metrics, Pages(services.static))
+    app.add_middleware(GZipMiddleware, minimum_size=1400, compresslevel=4)
+    app.add_middleware(Envelope, metrics=metrics, secure=services.secure)
+    return app
+
+
+def _plumbing(app: FastAPI, metrics: Metrics, pages: Pages) -> None:
+    @app.get("/healthz")
+    async def health() -> Response:
+        """Alive, and the ledger answers."""
+        version = app.state.services.directory.version()
+        return Answer({"status": "ok", "directory": version, "streams": len(app.state.streams)})
+
+    @app.get("/metrics")
+    async def exposition(request: Request) -> Response:
+        """Counters, for this machine or for whoever may read them."""
+        if not _loopback(request):
+            await Requires("system.metrics.read")(request)
+        gauges = {"streams": len(app.state.streams), "stream_values_dropped": app.state.streams.dropped, "refused": app.state.gate.refused}
+        return Response(metrics.text(gauges), media_type="text/plain; version=0.0.4")
+
+    @app.get("/api/{path:path}")
+    async def nothing(request: Request) -> Response:
+        """No such address."""
+        raise problems.NoRouteError(path=request.url.path)
+
+    @app.get("/{path:path}")
+    async def page(request: Request) -> Response:
+        """The pages."""
+        return pages.serve(request)
+
+
+def _loopback(request: Request) -> bool:
+    """True for a direct call from this machine; one through a proxy says so in a header and is asked to sign in."""
+    try:
+        direct = request.client is not None and ipaddress.ip_address(request.client.host).is_loopback
+    except ValueError:
+        return False
+    return direct and "x-forwarded-for" not in request.headers and "forwarded" not in request.headers
