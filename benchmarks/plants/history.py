@@ -30,6 +30,7 @@ class History:
         self._names = [(image.devices[k].code, p) for k, p in image.index]
         kinds = [point(p).kind for _, p in image.index]
         self._steady = np.array([k in _STEADY for k in kinds])
+        self._counter = np.array([k is Kind.COUNTER for k in kinds])
         self._fine = np.array([i for i, (k, p) in enumerate(image.index) if p == "active_power" and image.devices[k].template != "room_heater_modbus"], dtype=np.intp)
         self._slots, self._fine_slots = DAYS * 86400 // TICK_S, DAYS * 86400 // FINE_S
         self._coarse = np.full((self._slots, n), np.nan)
@@ -47,7 +48,8 @@ class History:
 
     def quantised(self) -> npt.NDArray[np.float64]:
         """The image as the registers show it."""
-        raw = np.round((self._image.values / self._ratio - self._shift) / self._step)
+        exact = (self._image.values / self._ratio - self._shift) / self._step
+        raw = np.where(self._counter, np.floor(exact + 1e-6), np.round(exact))  # a counter is cut, as on its display
         return np.round((raw * self._step + self._shift) * self._ratio, 6)
 
     def record(self, utc_s: float) -> None:

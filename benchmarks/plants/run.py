@@ -24,6 +24,7 @@ from benchmarks.plants.communities import COMMUNITIES, build
 from benchmarks.plants.history import DAYS
 from benchmarks.plants.plant import Plant
 from benchmarks.plants.servers import control, meters, modbus
+from benchmarks.plants.servers.listener import Listener
 
 PORTS_EACH, CONTROL_OFFSET = 10, 9
 SAVE_EVERY_S = 300.0
@@ -41,7 +42,7 @@ class Running:
         self.fields: dict[str, modbus.Field] = {}
         self.buses: dict[str, meters.Bus] = {}
         self._modbus: list[ModbusTcpServer] = []
-        self._servers: list[asyncio.Server] = []
+        self._servers: list[Listener] = []
         self._task: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Self:
@@ -66,7 +67,7 @@ class Running:
             with suppress(asyncio.CancelledError):
                 await self._task
         for server in self._servers:
-            server.close()
+            await server.close()
         for field in self._modbus:
             await field.shutdown()
         self.plant.save()

@@ -15,6 +15,7 @@ from urllib.parse import parse_qs, urlsplit
 from benchmarks.plants.community import FAULTS
 from benchmarks.plants.device import PlantError
 from benchmarks.plants.plant import Plant
+from benchmarks.plants.servers.listener import Listener
 
 MAX_BODY = 64 * 1024
 MAX_ROWS = 200_000
@@ -82,7 +83,7 @@ def _number(query: dict[str, str], key: str, default: int) -> int:
         raise PlantError(reason=f"{key} must be a whole number") from None
 
 
-async def serve(control: Control, port: int) -> asyncio.Server:
+async def serve(control: Control, port: int) -> Listener:
     """Listen on 127.0.0.1 only; one request per connection."""
 
     async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -99,7 +100,5 @@ async def serve(control: Control, port: int) -> asyncio.Server:
             await writer.drain()
         except (ValueError, ConnectionError, asyncio.IncompleteReadError, asyncio.LimitOverrunError, TimeoutError):
             control.refused += 1
-        finally:
-            writer.close()
 
-    return await asyncio.start_server(talk, "127.0.0.1", port)
+    return await Listener(talk).start("127.0.0.1", port)

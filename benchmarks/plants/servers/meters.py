@@ -11,6 +11,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
 from benchmarks.plants.community import Community
+from benchmarks.plants.servers.listener import Listener
 from benchmarks.plants.weather import UTC_OFFSET_S
 from edge_agent.drivers import cjt188, dlt645
 from edge_agent.errors import FrameError
@@ -118,7 +119,7 @@ class Bus:
         return cjt188.HeatReading(address, request.sequence, values, f"{self._local():%Y%m%d%H%M%S}", status).encode()
 
 
-async def serve(bus: Bus, protocol: str, host: str, port: int) -> asyncio.Server:
+async def serve(bus: Bus, protocol: str, host: str, port: int) -> Listener:
     """Listen on TCP as a serial tunnel does: bytes in, frames found, bytes out."""
 
     async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -129,14 +130,9 @@ async def serve(bus: Bus, protocol: str, host: str, port: int) -> asyncio.Server
         else:
             extractor188 = cjt188.Extractor()
             feed = lambda chunk: b"".join(bus.answer_188(f) for f in extractor188.feed(chunk))  # noqa: E731 - one line per protocol
-        try:
-            while chunk := await reader.read(4096):
-                if answer := feed(chunk):
-                    writer.write(answer)
-                    await writer.drain()
-        except ConnectionError:
-            pass  # the agent went away; the next connection begins clean
-        finally:
-            writer.close()
+        while chunk := await reader.read(4096):
+            if answer := feed(chunk):
+                writer.write(answer)
+                await writer.drain()
 
-    return await asyncio.start_server(talk, host, port)
+    return await Listener(talk).start(host, port)
