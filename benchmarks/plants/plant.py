@@ -6,16 +6,15 @@ Must not know: sockets. The clock is an argument.
 from __future__ import annotations
 
 import json
-import logging
 import math
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from benchmarks.plants.community import Community
+from benchmarks.plants.device import PlantError
 from benchmarks.plants.history import DAYS, FINE_S, History
 
 WARM_STEP_S = 60.0
-LOG = logging.getLogger("kang.plants")
 
 
 class Plant:
@@ -38,7 +37,8 @@ class Plant:
     def warm_up(self, days: float = DAYS) -> None:
         """Run physics over the last `days` at 60 s steps; a saved state is continued from where it stopped, but never more than `days` back.
 
-        A state saved by another seed or version is set aside with a warning, and the plant begins anew.
+        Raises:
+            PlantError: the saved state cannot be read, or belongs to another community, seed or version.
         """
         end = math.floor(self._clock() / WARM_STEP_S) * WARM_STEP_S
         start = end - days * 86400
@@ -47,7 +47,7 @@ class Plant:
                 self.community.restore(json.loads(self.state.read_text()))
                 start = min(end, max(start, math.floor(self.community.now_s / WARM_STEP_S) * WARM_STEP_S))
             except (ValueError, KeyError, TypeError) as error:
-                raise SystemExit(f"The plant state {self.state} cannot be read ({error}). Delete it to begin anew.") from error
+                raise PlantError(reason=f"the saved state {self.state} cannot be read ({error!r}); delete it to begin anew") from error
         self._run(start, end, WARM_STEP_S)
         if end == start:
             self.community.advance(end, 1e-3)

@@ -21,6 +21,7 @@ from typing import Self
 from pymodbus.server import ModbusTcpServer
 
 from benchmarks.plants.communities import COMMUNITIES, build
+from benchmarks.plants.device import PlantError
 from benchmarks.plants.history import DAYS
 from benchmarks.plants.plant import Plant
 from benchmarks.plants.servers import control, meters, modbus
@@ -134,7 +135,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = _arguments(argv)
     logging.basicConfig(level=logging.WARNING)
     logging.getLogger("pymodbus").setLevel(logging.CRITICAL)
-    asyncio.run(_serve(arguments))
+    try:
+        asyncio.run(_serve(arguments))
+    except PlantError as error:
+        sys.stderr.write(f"{error.code}: {error.message('zh')}\n{error.code}: {error.message('en')}\n")
+        return 2
+    except (OSError, RuntimeError) as error:  # pymodbus says RuntimeError when it cannot listen
+        sys.stderr.write(f"E-PLANT: 端口无法监听（{error}）。请更换 --port-base。\nE-PLANT: cannot listen ({error}). Choose another --port-base.\n")
+        return 2
     return 0
 
 
