@@ -11,7 +11,7 @@ Must not know: transports, HTTP, who shows the text.
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any
 
 
 class KangError(Exception):
@@ -20,9 +20,9 @@ class KangError(Exception):
     Subclasses set `code`, `zh`, `en`; the texts are `str.format` templates over the keyword values given.
     """
 
-    code: ClassVar[str] = "E-KANG"
-    zh: ClassVar[str] = "平台内部错误，请查看日志并联系管理员。"
-    en: ClassVar[str] = "Internal error; see the log and tell the administrator."
+    code: str = "E-KANG"
+    zh: str = "平台内部错误，请查看日志并联系管理员。"
+    en: str = "Internal error; see the log and tell the administrator."
 
     def __init__(self, **values: Any) -> None:
         self.values = values

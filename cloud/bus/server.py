@@ -48,7 +48,7 @@ def binary() -> str:
 
 
 def configuration(*, port: int, store: Path, certificate: Path, key: Path, platform_nkey: str, agents: list[AgentUser], host: str = "127.0.0.1",
-                  max_store_bytes: int = 8 << 30) -> str:
+                  max_store_bytes: int) -> str:
     """Text of nats-server's configuration. Every agent may publish its own telemetry and results, and hear only what is addressed to it."""
     users: list[dict[str, object]] = [{"nkey": platform_nkey}]
     for agent in agents:

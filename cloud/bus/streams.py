@@ -23,6 +23,10 @@ from protos import subjects
 from protos.errors import KangError
 
 
+#: Room of one partition on disk; a full stream refuses publishers, and agents keep what is refused.
+STREAM_BYTES = 512 << 20
+
+
 class FencedError(KangError):
     """Another process owns the partition now; this one must stop."""
 
@@ -60,7 +64,7 @@ async def ensure_stream(js: JetStreamContext, name: str, subject: str, *, max_by
 class PartitionLog:
     """Reads one stream by sequence, from a position the caller owns (AckNone consumer: the log is the record, not the consumer)."""
 
-    def __init__(self, client: Client, stream: str, subject: str, *, max_bytes: int = 1 << 30) -> None:
+    def __init__(self, client: Client, stream: str, subject: str, *, max_bytes: int = STREAM_BYTES) -> None:
         self._client = client
         self._js = client.jetstream(timeout=10)
         self._stream = stream

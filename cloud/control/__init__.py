@@ -1,0 +1,1 @@
+"""The command service: sole writer of the command journal, sole holder of the command signing key. A small process without Ray."""

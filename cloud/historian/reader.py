@@ -107,7 +107,7 @@ class Reader:
 
     async def _rolled(self, project_id: int, series: Sequence[tuple[int, int]], start_ms: int, end_ms: int, step_s: int) -> dict[tuple[int, int], Series]:
         table = "r1h" if step_s == 3600 else "r1d"
-        parameters: dict[str, Any] = {"p": project_id, "s": [tuple(k) for k in series], "a": start_ms // 1000, "b": math.ceil(end_ms / 1000)}
+        parameters: dict[str, Any] = {"p": project_id, "s": [tuple(k) for k in series], "a": start_ms // 1000 - step_s + 1, "b": math.ceil(end_ms / 1000)}
         rows = await self._store.query(
             f"SELECT device_id, point_id, toUnixTimestamp(r.t) * 1000 AS at, r.vsum / r.cnt, r.vmin, r.vmax, r.cnt, if(r.good = r.cnt, 0, 1) FROM {DATABASE}.{table} AS r FINAL"
             " WHERE project_id = {p:UInt32} AND (device_id, point_id) IN {s:Array(Tuple(UInt32, UInt16))} AND r.t >= toDateTime({a:Int64}, 'UTC') AND r.t < toDateTime({b:Int64}, 'UTC')"

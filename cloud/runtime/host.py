@@ -23,7 +23,7 @@ from cloud.functions.devices.directory import LedgerDirectory
 from cloud.historian.client import ClickHouse
 from cloud.historian.reader import Reader
 from cloud.historian.writer import Writer
-from cloud.ledger import Ledger
+from cloud.ledger import open_ledger
 from cloud.runtime.decode import Decoder
 from cloud.runtime.ingest import Limits, PartitionIngest
 from cloud.security import keys
@@ -75,7 +75,7 @@ class ProjectHost:
         self._client = await connect(settings.effective_nats_url, credentials, self._name)
         self._clickhouse = ClickHouse(settings, name=self._name)
         await self._clickhouse.wait()
-        self._directory = LedgerDirectory(Ledger(settings.effective_ledger_url))
+        self._directory = LedgerDirectory(open_ledger(settings.effective_ledger_url))
         self._decoder = Decoder(self._directory, keys.box_key(credentials / "telemetry.x25519"), (credentials / "command.pub").read_bytes())
         self._recall = HistorianRecall(Reader(self._clickhouse, settings.timezone))
         for partition in self._partitions:

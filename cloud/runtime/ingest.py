@@ -134,6 +134,7 @@ class PartitionIngest:
         self._purged = 0
         self._checkpoint_ms = 0
         self._touched: dict[tuple[int, int], int] = {}
+        self._failures: dict[tuple[tuple[int, str, bytes], int], int] = {}
 
     @property
     def committed(self) -> int:
@@ -266,20 +267,25 @@ class PartitionIngest:
                 return
             if isinstance(opened, Arrived) and not stream.chained(sequence, opened.previous, opened.digest):
                 opened = Rejected(opened.project_id, opened.agent_id, opened.epoch, sequence, "chain", f"batch {sequence} does not continue the hash chain of its neighbours", opened.body, len(opened.columns))
+            if isinstance(opened, Rejected) and opened.reason.startswith("envelope_") and self._first_failures(key, sequence):
+                # Damaged on the way, perhaps: the agent keeps it and sends it again.
+                self._set_aside(work, message, opened)
+                self._empty_row(work, ref, opened, message, confirmed=False)
+                return
             work.streams.setdefault(key, []).append(sequence)
             work.acks.setdefault(key, []).append(sequence)
         if isinstance(opened, Rejected):
-            self._set_aside(work, message, opened.project_id, opened.agent_id, opened.reason, opened.detail, opened.rows, opened.payload)
+            self._set_aside(work, message, opened)
             self._empty_row(work, ref, opened, message)
             return
         project = await self._project(opened.project_id)
         if project is None:
-            self._set_aside(work, message, opened.project_id, opened.agent_id, "project", f"project {opened.project_id} is not registered", len(opened.columns), opened.body)
+            self._set_aside(work, message, Rejected(opened.project_id, opened.agent_id, opened.epoch, sequence, "project", f"project {opened.project_id} is not registered", opened.body, len(opened.columns)))
             self._empty_row(work, ref, opened, message)
             return
         effects = project.on_batch(opened.owner, opened.columns, message.received_ms, judge=opened.origin == pb.ORIGIN_MEASURED and opened.agent_id != RELEASE_AGENT)
         for aside in effects.set_aside:
-            self._set_aside(work, message, opened.project_id, opened.owner, aside.reason, aside.detail, len(aside.rows), _pack(opened, aside))
+            self._set_aside(work, message, Rejected(opened.project_id, opened.owner, opened.epoch, sequence, aside.reason, aside.detail, _pack(opened, aside), len(aside.rows)))
         work.flush.batches.append(BatchRow(ref, opened.project_id, opened.agent_id, opened.epoch, sequence, message.received_ms, opened.origin, opened.clock_state, effects.accepted, opened.size))
         for hour in _hours(effects.accepted):
             self._touch(work.flush, opened.project_id, hour, ref, message.received_ms)
@@ -287,13 +293,23 @@ class PartitionIngest:
             AlarmRow(c.id, opened.project_id, c.device_id, c.rule.point_id, c.rule.id, c.rule.severity, c.rule.zh, c.rule.en, c.raised_ms, c.cleared_ms, c.value, c.rule.limit)
             for c in effects.alarms]
 
-    def _set_aside(self, work: _Work, message: Any, project_id: int, agent_id: str, reason: str, detail: str, rows: int, payload: bytes) -> None:
-        name = f"{self._log.identity}:{self.partition}:{message.sequence}:{reason}"
-        work.flush.quarantine.append(QuarantineRow(uuid.uuid5(_ASIDE_SPACE, name), project_id, agent_id, reason, detail[:500], rows, message.received_ms, payload))
+    def _first_failures(self, key: tuple[int, str, bytes], sequence: int, *, patience: int = 3) -> bool:
+        """True while a batch that cannot be opened should be asked for again; after `patience` arrivals the quarantine has the last word."""
+        count = self._failures[key, sequence] = self._failures.get((key, sequence), 0) + 1
+        if len(self._failures) > 10_000:
+            self._failures.clear()
+        return count < patience
 
-    def _empty_row(self, work: _Work, ref: int, opened: Arrived | Rejected, message: Any) -> None:
-        """A message without accepted rows still moves the cursor."""
-        epoch, sequence = (opened.epoch or bytes(16)), (opened.sequence or message.sequence)
+    def _set_aside(self, work: _Work, message: Any, what: Rejected) -> None:
+        """One quarantine row; the same batch refused again for the same reason is the same row."""
+        origin = f"{what.project_id}:{what.agent_id}:{what.epoch.hex()}:{what.sequence}" if what.sequence else f"{self._log.identity}:{self.partition}:{message.sequence}"
+        work.flush.quarantine.append(QuarantineRow(
+            uuid.uuid5(_ASIDE_SPACE, f"{origin}:{what.reason}"), what.project_id, what.agent_id, what.reason, what.detail[:500], what.rows, message.received_ms, what.payload))
+
+    def _empty_row(self, work: _Work, ref: int, opened: Arrived | Rejected, message: Any, *, confirmed: bool = True) -> None:
+        """A message without accepted rows still moves the cursor; unconfirmed ones stand under the stream's own number."""
+        known = confirmed and opened.sequence > 0
+        epoch, sequence = (opened.epoch, opened.sequence) if known else (bytes(16), message.sequence)
         work.flush.batches.append(BatchRow(ref, opened.project_id, opened.agent_id, epoch, sequence, message.received_ms, 0, 0, Columns.empty(), len(message.data)))
 
     def _touch(self, flush: Flush, project_id: int, hour: int, ref: int, received_ms: int) -> None:

@@ -25,7 +25,7 @@ from cloud.functions.devices.directory import LedgerDirectory
 from cloud.historian.client import ClickHouse, HistorianQueryError, HistorianUnavailableError
 from cloud.historian.schema import create
 from cloud.historian.seal import Sealer
-from cloud.ledger import Ledger
+from cloud.ledger import open_ledger
 from cloud.runtime.host import ProjectHost
 from cloud.runtime.placement import plan_hosts
 
@@ -96,7 +96,7 @@ async def serve(settings: Settings) -> None:
     await store.wait()
     await store.run(lambda c: create(c.command))
     store.close()
-    directory = LedgerDirectory(Ledger(settings.effective_ledger_url))
+    directory = LedgerDirectory(open_ledger(settings.effective_ledger_url))
     client = await connect(settings.effective_nats_url, settings.credentials, "runtime")
     sealing = asyncio.create_task(seal_for_ever(settings))
     supervisor = Supervisor(settings, directory)

@@ -1,0 +1,63 @@
+"""The composition root of the portal process: real parts behind the functions' ports.
+
+The only place that knows everything.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+from importlib import resources
+from pathlib import Path
+
+import uvicorn
+
+from cloud import __version__
+from cloud.bus.connection import connect
+from cloud.control.client import ControlClient
+from cloud.core.log import configure
+from cloud.core.settings import load
+from cloud.functions.devices.directory import LedgerDirectory
+from cloud.functions.services import Services
+from cloud.functions.system.journal import OperationJournal
+from cloud.functions.system.sessions import SessionService
+from cloud.historian.client import ClickHouse
+from cloud.historian.reader import Reader
+from cloud.ledger import open_ledger
+from cloud.portal.app import create_app
+from cloud.portal.feed import Feed
+from cloud.portal.releases import Releaser
+
+
+async def serve(home: Path) -> None:
+    """Serve the portal until SIGTERM."""
+    settings = load(home)
+    client = await connect(settings.effective_nats_url, settings.credentials, "portal")
+    ledger = open_ledger(settings.effective_ledger_url)
+    directory = LedgerDirectory(ledger)
+    store = ClickHouse(settings, threads=4, name="portal")
+    feed = Feed(client, directory, heartbeat_s=settings.heartbeat_s)
+    await feed.start()
+    static = Path(str(resources.files("cloud.portal"))) / "static"
+    releaser = Releaser(client, directory, settings)
+    services = Services(
+        directory=directory, historian=Reader(store, settings.timezone, releaser.release), commands=ControlClient(client), live=feed, sessions=SessionService(ledger),
+        journal=OperationJournal(ledger), secure=False, static=static if static.exists() else None, version=__version__, demo=(settings.home / "demo").exists())
+    config = uvicorn.Config(create_app(services), host=settings.portal_host, port=settings.portal_port, log_config=None, access_log=False, timeout_graceful_shutdown=3, workers=1)
+    server = uvicorn.Server(config)
+    await server.serve()
+    await feed.close()
+    await client.close()
+
+
+def main(argv: list[str] | None = None) -> None:
+    """`python -m cloud.app --home DIR`: the portal process."""
+    parser = argparse.ArgumentParser(prog="kang-portal")
+    parser.add_argument("--home", type=Path, required=True)
+    args = parser.parse_args(argv)
+    configure("portal")
+    asyncio.run(serve(args.home))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,194 @@
+"""`kang`: run the platform, admit edge agents, show a demo. Texts follow the reader's language.
+
+Must not know: how anything works; it calls `cloud.installation`, the functions' services and, for the demo, the plants.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import yaml
+
+from cloud import __version__
+from cloud.core.log import configure
+from cloud.core.settings import Settings, load
+from cloud.core.supervision import NotReadyError, Supervisor
+from cloud.functions.devices.service import DeviceService
+from cloud.functions.system.sessions import SessionService
+from cloud.installation import admit, children, prepare
+from cloud.ledger import open_ledger
+from cloud.security.operations import Role
+from protos.errors import KangError
+
+DEFAULT_HOME = Path(os.environ.get("KANG_HOME", "~/.local/share/kang")).expanduser()
+
+
+def _zh() -> bool:
+    return (os.environ.get("LC_ALL") or os.environ.get("LC_MESSAGES") or os.environ.get("LANG") or "").startswith("zh")
+
+
+def say(zh: str, en: str) -> None:
+    """One line to the person at the terminal."""
+    print(zh if _zh() else en, flush=True)
+
+
+def up(args: argparse.Namespace) -> int:
+    """Run the platform in the foreground until Ctrl-C."""
+    settings: Settings = load(args.home, **({"portal_port": args.port} if args.port else {}))
+    marker = settings.home / "signed-in-once"
+    prepare(settings)
+    with_codes = _codes(settings.effective_ledger_url) if args.sign_in or not marker.exists() else []
+    marker.touch()
+    return run(settings, lambda _: None, lambda: _greet(settings.portal_port, with_codes))
+
+
+def run(settings: Settings, after: Callable[[Supervisor], None], ready: Callable[[], None]) -> int:
+    """Start every process in order, then whatever `after` starts, then keep all of them alive."""
+    supervisor = Supervisor(settings.home / "logs", settings.home)
+
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGTERM, stop)
+    try:
+        listed = children(settings)
+        for child in listed:
+            supervisor.start(child, wait=child.name in ("nats", "store", "gateway", "ray"))
+        supervisor.wait("portal")
+        after(supervisor)
+        ready()
+        while True:
+            supervisor.tick()
+            time.sleep(0.1)
+    except KeyboardInterrupt:
+        say("正在停止…", "Stopping ...")
+    except NotReadyError as error:
+        say(f"启动失败：{error}", f"Could not start: {error}")
+        return 1
+    finally:
+        supervisor.stop_all()
+    return 0
+
+
+ROLES = (("operator", "值班员", "Operator"), ("engineer", "工程师", "Engineer"), ("dispatcher", "调度员", "Dispatcher"), ("auditor", "审计员", "Auditor"))
+
+
+def _codes(ledger_url: str, *, valid_s: int = 900) -> list[tuple[str, str, str]]:
+    """One one-time sign-in per role: (zh, en, code)."""
+    ledger = open_ledger(ledger_url)
+    sessions = SessionService(ledger)
+    found = []
+    for role, zh, en in ROLES:
+        sessions.register_user(role, zh if _zh() else en, [Role(role)])
+        found.append((zh, en, sessions.issue_code(role, valid_s=valid_s)))
+    ledger.close()
+    return found
+
+
+def _greet(port: int, codes: Sequence[tuple[str, str, str]]) -> None:
+    say(f"\n炕 已就绪：http://localhost:{port}", f"\nKang is ready: http://localhost:{port}")
+    if codes:
+        say("一次性登录链接（15 分钟内有效，每个只能用一次）：", "One-time sign-in links (valid for 15 minutes, each works once):")
+        for zh, en, code in codes:
+            print(f"  {zh if _zh() else en:<12} http://localhost:{port}/signin?code={code}", flush=True)
+    say("按 Ctrl-C 停止。", "Press Ctrl-C to stop.")
+
+
+def sign_in(args: argparse.Namespace) -> int:
+    """Print new one-time sign-in links."""
+    settings = load(args.home)
+    _greet(settings.portal_port, _codes(settings.effective_ledger_url))
+    return 0
+
+
+def admit_agent(args: argparse.Namespace) -> int:
+    """Admit an edge agent: certificate and platform keys are written beside the request, to be carried back to the device."""
+    settings = load(args.home)
+    admission = admit(settings, args.request.read_bytes(), agent_id=args.agent, project_id=args.project, uplink=args.uplink)
+    target = args.out or args.request.parent
+    for name, data in admission.files.items():
+        (target / name).write_bytes(data)
+    reload_nats(settings.home)
+    say(f"已接入 {args.agent}（分区 {admission.partition}），文件在 {target}", f"Admitted {args.agent} (partition {admission.partition}); files are in {target}")
+    return 0
+
+
+def reload_nats(home: Path) -> None:
+    """Let our own nats-server take up its rewritten configuration."""
+    pid = home / "pids" / "nats"
+    if pid.exists():
+        try:
+            os.kill(int(pid.read_text()), signal.SIGHUP)
+        except ProcessLookupError:
+            return
+
+
+def template(args: argparse.Namespace) -> int:
+    """Register device templates from YAML files."""
+    settings = load(args.home)
+    ledger = open_ledger(settings.effective_ledger_url)
+    service = DeviceService(ledger)
+    for file in args.files:
+        key = service.register_template(yaml.safe_load(file.read_text()))
+        say(f"模板 {key} 已登记", f"Template {key} registered")
+    ledger.close()
+    return 0
+
+
+def demo(args: argparse.Namespace) -> int:
+    """Run the platform with live simulated plants that speak real field protocols."""
+    from benchmarks.plants import demo as plants
+
+    settings = load(args.home, **({"portal_port": args.port} if args.port else {}))
+    prepare(settings)
+    (settings.home / "demo").touch()
+    prepared = plants.register(settings, admit, backfill_days=args.days)
+    prepare(settings)
+    codes = _codes(settings.effective_ledger_url, valid_s=3600)
+    return run(settings, lambda supervisor: plants.start(settings, supervisor, prepared), lambda: _greet(settings.portal_port, codes))
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Entry point of `kang`."""
+    parser = argparse.ArgumentParser(prog="kang", description="Kang 炕: operation service platform for electric heating (DL/T 2690.7-2023)")
+    parser.add_argument("--version", action="version", version=f"kang {__version__}")
+    parser.add_argument("--home", type=Path, default=DEFAULT_HOME, help="directory of this installation (KANG_HOME)")
+    calls = parser.add_subparsers(required=True, metavar="COMMAND")
+    call = calls.add_parser("up", help="run the platform")
+    call.add_argument("--port", type=int, default=0, help="portal port")
+    call.add_argument("--sign-in", action="store_true", help="print new one-time sign-in links")
+    call.set_defaults(run=up)
+    call = calls.add_parser("demo", help="run the platform with live simulated plants")
+    call.add_argument("--port", type=int, default=0, help="portal port")
+    call.add_argument("--days", type=float, default=7.0, help="days of history to backfill")
+    call.set_defaults(run=demo)
+    call = calls.add_parser("sign-in", help="print one-time sign-in links")
+    call.set_defaults(run=sign_in)
+    call = calls.add_parser("admit", help="admit an edge agent from the request file kang-edge keygen made")
+    call.add_argument("request", type=Path)
+    call.add_argument("--agent", required=True, help="agent id")
+    call.add_argument("--project", type=int, required=True, help="project id")
+    call.add_argument("--uplink", choices=("grpc", "nats"), default="grpc")
+    call.add_argument("--out", type=Path, help="where to write the device's files (default: beside the request)")
+    call.set_defaults(run=admit_agent)
+    call = calls.add_parser("template", help="register device templates from YAML files")
+    call.add_argument("files", type=Path, nargs="+")
+    call.set_defaults(run=template)
+    args = parser.parse_args(argv)
+    configure("kang", logging.WARNING)
+    try:
+        sys.exit(args.run(args))
+    except KangError as error:
+        print(f"{error.code}: {error.message('zh' if _zh() else 'en')}", file=sys.stderr)
+        sys.exit(2)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,200 @@
+"""The edge gateway: one gRPC stream per agent, mutual TLS, identity from the certificate, sealed bytes handed to the bus.
+
+An agent dials out; nothing dials in. A stream whose certificate names another agent, a revoked agent or an unknown one is refused.
+Must not know: what sealed bytes contain.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import logging
+import signal
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import grpc
+from cryptography import x509
+from google.protobuf.message import DecodeError
+from nats.aio.msg import Msg
+
+from cloud.bus.connection import connect
+from cloud.core.log import configure
+from cloud.core.settings import load
+from cloud.functions.devices.directory import LedgerDirectory
+from cloud.gateways.relay import Relay
+from cloud.ledger import open_ledger
+from cloud.security.certificates import EDGE_ZONE, Authority
+from protos import subjects
+from protos.envelope import EnvelopeError, Header
+from protos.kang.v1 import link_pb2, link_pb2_grpc, telemetry_pb2
+
+log = logging.getLogger("kang.gateway")
+WINDOW = 64
+DOWN_QUEUE = 256
+
+
+class EdgeLink(link_pb2_grpc.EdgeLinkServicer):
+    """The service."""
+
+    def __init__(self, relay: Relay, client: Any) -> None:
+        self._relay = relay
+        self._client = client
+        self._live: dict[str, asyncio.Event] = {}
+
+    async def Connect(self, request_iterator: AsyncIterator[link_pb2.Up], context: grpc.aio.ServicerContext) -> AsyncIterator[link_pb2.Down]:  # noqa: N802
+        """One agent's stream. The first message must be a heartbeat of the agent the certificate names."""
+        identity, serial = peer(context)
+        first = await anext(aiter(request_iterator), None)
+        beat = first.heartbeat if first is not None and first.WhichOneof("body") == "heartbeat" else None
+        if beat is None or identity != subjects.agent_identity(beat.project_id, beat.agent_id):
+            await context.abort(grpc.StatusCode.PERMISSION_DENIED, "E-LINK-IDENTITY: the first message must be a heartbeat of the certificate's own agent")
+            return
+        agent = self._relay.agent(beat.project_id, beat.agent_id)
+        if agent is None or (agent.certificate_serial and agent.certificate_serial != serial):
+            await context.abort(grpc.StatusCode.PERMISSION_DENIED, "E-LINK-AGENT: this agent is not admitted, or its certificate was replaced")
+            return
+        out: asyncio.Queue[link_pb2.Down | None] = asyncio.Queue(DOWN_QUEUE)
+        replaced = asyncio.Event()
+        before = self._live.get(agent.agent_id)
+        if before is not None:
+            before.set()
+        self._live[agent.agent_id] = replaced
+        subscription = await self._client.subscribe(subjects.down(agent.project_id, agent.agent_id, "*"), cb=lambda m: self._down(m, out))
+        reader = asyncio.create_task(self._read(request_iterator, agent, out))
+        replacing = asyncio.create_task(replaced.wait())
+        log.info("agent connected", extra={"fields": {"agent": agent.agent_id, "project": agent.project_id}})
+        try:
+            out.put_nowait(link_pb2.Down(welcome=await self._relay.heartbeat(beat)))
+            while not replaced.is_set():
+                waiting = asyncio.create_task(out.get())
+                done, _ = await asyncio.wait({waiting, replacing}, return_when=asyncio.FIRST_COMPLETED)
+                if waiting not in done:
+                    waiting.cancel()
+                    break
+                message = waiting.result()
+                if message is None:
+                    break
+                yield message
+        finally:
+            reader.cancel()
+            replacing.cancel()
+            await subscription.unsubscribe()
+            if self._live.get(agent.agent_id) is replaced:
+                del self._live[agent.agent_id]
+                await self._relay.gone(agent.project_id, agent.agent_id)
+            log.info("agent gone", extra={"fields": {"agent": agent.agent_id}})
+
+    async def _down(self, message: Msg, out: asyncio.Queue[link_pb2.Down | None]) -> None:
+        """From the bus to the agent. A command is answered ("sent") only once it stands in the stream's queue."""
+        what = message.subject.rsplit(".", 1)[-1]
+        try:
+            if what == "command":
+                out.put_nowait(link_pb2.Down(command=message.data))
+                if message.reply:
+                    await message.respond(b"")
+            elif what == "ack":
+                out.put_nowait(link_pb2.Down(ack=link_pb2.Ack.FromString(message.data)))
+            elif what == "lease":
+                out.put_nowait(link_pb2.Down(lease=link_pb2.Lease.FromString(message.data)))
+        except asyncio.QueueFull:
+            log.warning("a slow agent's queue is full; %s dropped (acknowledgements and commands are repeated)", what)
+        except DecodeError:
+            log.warning("malformed %s on the bus", what)
+
+    async def _read(self, messages: AsyncIterator[link_pb2.Up], agent: Any, out: asyncio.Queue[link_pb2.Down | None]) -> None:
+        window = asyncio.Semaphore(WINDOW)
+        tasks: set[asyncio.Task[None]] = set()
+
+        async def hand_over(sealed: bytes, *, is_batch: bool) -> None:
+            try:
+                try:
+                    header = Header.unpack(sealed)
+                except EnvelopeError as error:
+                    # Quarantine decides what a malformed batch is; here only its number is unknown.
+                    header = None
+                    log.warning("agent %s: %s", agent.agent_id, error)
+                epoch, sequence = (header.epoch, header.sequence) if header else (sealed[:16], hash(sealed))
+                code = await (self._relay.batch if is_batch else self._relay.result)(agent, sealed, epoch, sequence)
+                if code:
+                    await out.put(link_pb2.Down(refusal=link_pb2.Refusal(code=code, sequence=sequence if header else 0)))
+            finally:
+                window.release()
+
+        try:
+            async for up in messages:
+                kind = up.WhichOneof("body")
+                if kind in ("batch", "result"):
+                    await window.acquire()
+                    task = asyncio.create_task(hand_over(up.batch if kind == "batch" else up.result, is_batch=kind == "batch"))
+                    tasks.add(task)
+                    task.add_done_callback(tasks.discard)
+                elif kind == "heartbeat" and up.heartbeat.agent_id == agent.agent_id and up.heartbeat.project_id == agent.project_id:
+                    if self._relay.agent(agent.project_id, agent.agent_id) is None:
+                        break  # revoked meanwhile
+                    await out.put(link_pb2.Down(welcome=await self._relay.heartbeat(up.heartbeat)))
+                elif kind == "live":
+                    await self._relay.live(agent, up.live)
+        except grpc.aio.AioRpcError as error:
+            log.info("agent %s: stream ended: %s", agent.agent_id, error.code())
+        finally:
+            for task in tasks:
+                task.cancel()
+            try:
+                out.put_nowait(None)
+            except asyncio.QueueFull:
+                out.get_nowait()
+                out.put_nowait(None)
+
+
+def peer(context: grpc.aio.ServicerContext) -> tuple[str, str]:
+    """(URI identity, serial hex) of the client certificate; ("", "") when there is none."""
+    auth = context.auth_context()
+    pem = auth.get("x509_pem_cert", [b""])[0]
+    if not pem:
+        return "", ""
+    certificate = x509.load_pem_x509_certificate(pem)
+    try:
+        names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value.get_values_for_type(x509.UniformResourceIdentifier)
+    except x509.ExtensionNotFound:
+        return "", ""
+    return (names[0] if names else ""), f"{certificate.serial_number:x}"
+
+
+async def serve(home: Path) -> None:
+    """Run until SIGTERM."""
+    settings = load(home)
+    client = await connect(settings.effective_nats_url, settings.credentials, "gateway")
+    directory = LedgerDirectory(open_ledger(settings.effective_ledger_url))
+    relay = Relay(client, directory, partitions=settings.partitions, heartbeat_s=settings.heartbeat_s)
+    await relay.start()
+    authority = Authority(settings.credentials, EDGE_ZONE)
+    certificate, key = authority.server(settings.credentials, "gateway", ["localhost", "127.0.0.1", "kang-gateway", settings.gateway_host])
+    credentials = grpc.ssl_server_credentials([(key.read_bytes(), certificate.read_bytes())], authority.certificate_file.read_bytes(), require_client_auth=True)
+    server = grpc.aio.server(options=[
+        ("grpc.max_receive_message_length", 2 << 20), ("grpc.keepalive_time_ms", 20_000), ("grpc.keepalive_timeout_ms", 10_000),
+        ("grpc.http2.min_ping_interval_without_data_ms", 5_000), ("grpc.keepalive_permit_without_calls", 1), ("grpc.so_reuseport", 0),
+        ("grpc.max_connection_age_ms", 3_600_000), ("grpc.max_connection_age_grace_ms", 10_000)])
+    link_pb2_grpc.add_EdgeLinkServicer_to_server(EdgeLink(relay, client), server)
+    server.add_secure_port(f"{settings.gateway_host}:{settings.gateway_port}", credentials)
+    await server.start()
+    log.info("gateway listens on %s:%d", settings.gateway_host, settings.gateway_port)
+    stop = asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
+    await stop.wait()
+    await server.stop(2)
+    await client.close()
+
+
+def main(argv: list[str] | None = None) -> None:
+    """`python -m cloud.gateways.edge --home DIR`."""
+    parser = argparse.ArgumentParser(prog="kang-gateway")
+    parser.add_argument("--home", type=Path, required=True)
+    args = parser.parse_args(argv)
+    configure("gateway")
+    asyncio.run(serve(args.home))
+
+
+if __name__ == "__main__":
+    main()
