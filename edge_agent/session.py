@@ -42,14 +42,16 @@ class _Flight:
 class UplinkSession:
     """One agent's conversation about its batches. Times are monotonic milliseconds."""
 
-    def __init__(self, spool: Backlog, *, window: int = 64, live_reserve: int = 8, resend_ms: int = 15_000, resend_cap_ms: int = 120_000) -> None:
-        """Args: window: unacknowledged batches in flight; live_reserve: of these, kept free for new batches; resend_ms: first patience, doubled up to the cap."""
+    def __init__(self, spool: Backlog, *, window: int = 64, live_reserve: int = 8, resend_ms: int = 15_000, resend_cap_ms: int = 120_000,
+                 live_first: bool = True) -> None:
+        """Args: live_first: False sends strictly oldest-first (results); window: unacknowledged batches in flight; live_reserve: of these, kept free for new batches; resend_ms: first patience, doubled up to the cap."""
         self.counts: Counter[str] = Counter()
         self._spool = spool
         self._window, self._reserve = window, min(live_reserve, window - 1)
         self._resend_ms, self._cap_ms = resend_ms, resend_cap_ms
         self._flight: dict[int, _Flight] = {}
         self._up = False
+        self._live_first = live_first
         self._live_cursor = 0
         self._live_from = 0
         self._backlog_cursor = 0
@@ -63,7 +65,7 @@ class UplinkSession:
         """A connection stands: start with the newest batch."""
         self._up = True
         self._flight.clear()
-        self._live_from = self._live_cursor = max(0, self._spool.last_sequence - 1)
+        self._live_from = self._live_cursor = max(0, self._spool.last_sequence - 1) if self._live_first else 0
         self._backlog_cursor = 0
 
     def lost(self) -> None:

@@ -1,0 +1,102 @@
+"""`kang-edge`: run the agent, make its keys, test a device template against its samples and a live device.
+
+Must not know: how any of it is done.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import signal
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+from protos.errors import KangError
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Entry point; returns the exit code."""
+    parser = argparse.ArgumentParser(prog="kang-edge", description="Kang edge agent / 炕采集代理")
+    calls = parser.add_subparsers(dest="call", required=True)
+    run = calls.add_parser("run", help="run the agent / 运行")
+    run.add_argument("--site", type=Path, required=True)
+    run.add_argument("--log-level", default="INFO", choices=["DEBUG", "INFO", "WARNING", "ERROR"])
+    test = calls.add_parser("test-device", help="decode a template's samples, and read a live device / 测试设备模板")
+    test.add_argument("template")
+    test.add_argument("--site", type=Path)
+    test.add_argument("--device", type=int)
+    make = calls.add_parser("keygen", help="make the keys of this box / 生成密钥")
+    make.add_argument("directory", type=Path)
+    arguments = parser.parse_args(argv)
+    try:
+        if arguments.call == "run":
+            return _run(arguments.site, arguments.log_level)
+        if arguments.call == "keygen":
+            from edge_agent.keygen import make as make_keys
+            print(make_keys(arguments.directory))
+            return 0
+        return _test(arguments.template, arguments.site, arguments.device)
+    except KangError as error:
+        language = "zh" if os.environ.get("LANG", "").startswith("zh") else "en"
+        print(f"{error.code}: {error.message(language)}", file=sys.stderr)
+        return 2
+
+
+def _run(site_file: Path, level: str) -> int:
+    from edge_agent import logs
+    from edge_agent.agent import Agent
+    from edge_agent.config import load_credentials, load_site
+    logs.configure(level)
+    site = load_site(site_file)
+    credentials = load_credentials(site.credentials_dir)
+
+    async def live() -> None:
+        agent = Agent(site, credentials)
+        work = asyncio.create_task(agent.run())
+        loop = asyncio.get_running_loop()
+        for sign in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(sign, work.cancel)
+        server = None
+        if site.metrics_port:
+            from edge_agent import metrics
+            server = await metrics.serve(site.metrics_port, lambda: figures(agent.counts, agent.link.counts, {
+                "spool_batches": agent.spool.batches, "spool_readings": agent.spool.readings, "spool_bytes": agent.spool.stored_bytes, "uplink": agent.link.up,
+                "refused_readings": agent.spool.refused.total(), "dropped_commands": agent.desk.dropped.total()}))
+        try:
+            await work
+        except asyncio.CancelledError:
+            pass
+        finally:
+            if server is not None:
+                server.close()
+
+    asyncio.run(live())
+    return 0
+
+
+def figures(*sources: Mapping[str, float]) -> dict[str, float]:
+    """Counters under names Prometheus accepts."""
+    return {"".join(c if c.isalnum() else "_" for c in name): float(value) for source in sources for name, value in source.items()}
+
+
+def _test(name: str, site_file: Path | None, device: int | None) -> int:
+    from edge_agent import templates, trial
+    template = templates.load(Path(name)) if name.endswith((".yaml", ".yml")) else templates.builtin(name)
+    rows = trial.samples(template)
+    for row in rows:
+        print(json.dumps(row, ensure_ascii=False))
+    ok = all(row["ok"] for row in rows)
+    if site_file is not None and device is not None:
+        live = asyncio.run(trial.read(site_file, device))
+        for row in live:
+            print(json.dumps(row, ensure_ascii=False))
+        ok = ok and all(row["ok"] for row in live)
+    print(f"{template.name}: {len(rows)} samples, {'ok' if ok else 'WRONG'}")
+    return 0 if ok else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
