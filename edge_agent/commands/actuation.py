@@ -113,7 +113,7 @@ class Actuation:
             last = self._written.get(slot)
             if now.mono_ms < self._retry_at.get(slot, 0):
                 continue
-            drifted = (last is not None and present is not None and image.mono_ms > last.mono_ms and abs(present - target) > max(spec.write.tolerance, spec.resolution)
+            drifted = (last is not None and present is not None and image.mono_ms > last.mono_ms and abs(present - target) > max(spec.write.tolerance, spec.resolution / 2)
                        and now.mono_ms - last.mono_ms >= REASSERT_MS)
             if last is None or not last.done or last.value != target or last.command != command or drifted:
                 acts.append(Act(device.id, spec, target, command, False, self._needs(device, spec.key)))
