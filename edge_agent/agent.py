@@ -9,9 +9,9 @@ import asyncio
 import logging
 import os
 from collections import Counter
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from edge_agent import host
 from edge_agent.clock import AgentClock, Challenges, Now
@@ -52,18 +52,43 @@ class Unit:
     online: bool = False
 
 
+class System(Protocol):
+    """What the agent asks of its operating system: `edge_agent.host`, or the simulator's."""
+
+    def wall_ms(self) -> int:
+        """The local wall clock, UTC milliseconds."""
+        ...
+
+    def mono_ms(self) -> int:
+        """Milliseconds since boot."""
+        ...
+
+    def boot_id(self) -> bytes:
+        """16 bytes that change with every boot."""
+        ...
+
+    def cpu_s(self) -> float:
+        """Processor seconds used."""
+        ...
+
+    def clock_synchronised(self) -> bool:
+        """True when the clock is disciplined."""
+        ...
+
+
 class Agent:
     """One edge box."""
 
-    def __init__(self, site: Site, credentials: Credentials) -> None:
+    def __init__(self, site: Site, credentials: Credentials, *, system: System = host, units: Callable[[Site], dict[int, Unit]] | None = None) -> None:
         self.site = site
+        self.system = system
         self.counts: Counter[str] = Counter()
-        self.boot_id = host.boot_id()
+        self.boot_id = self.system.boot_id()
         self.spool = Spool(site.state_dir / "spool.db", project_id=site.project_id, agent_id=site.agent_id, signing_key=credentials.signing, new_epoch=os.urandom(16),
                            limit_bytes=site.spool_limit_bytes, batch_readings=max(site.batch_readings, 5000))
         self.journal = Journal(site.state_dir / "journal.db", project_id=site.project_id, agent_id=site.agent_id, signing_key=credentials.signing, new_epoch=os.urandom(16))
         self.clock = AgentClock(command_key=credentials.command_signing, floor_ms=self.spool.floor_ms, mode=site.clock)
-        self.clock.local(synchronised=host.clock_synchronised())
+        self.clock.local(synchronised=self.system.clock_synchronised())
         self.challenges = Challenges()
         self.images: dict[int, Image] = {}
         self.desk = Desk(self.journal, {d.device.id: d.device for d in site.devices.values()}, project_id=site.project_id,
@@ -71,24 +96,24 @@ class Agent:
                          known_challenge=self.challenges.known)
         self.actuation = Actuation(self.desk, self.now())
         self.link = Link(self, self.spool, self.journal, credentials.telemetry_box, heartbeat_s=site.heartbeat_s)
-        self.units = make_units(site)
+        self.units = (units or make_units)(site)
         self._credentials = credentials
         self._leases: dict[int, int] = {}
         self._dated: list[Reading] = []
         self._undated: list[Reading] = []
         self._full = asyncio.Event()
         self._act = asyncio.Event()
-        self._cpu = (host.cpu_s(), host.mono_ms())
+        self._cpu = (self.system.cpu_s(), self.system.mono_ms())
 
     # --- time
 
     def mono_ms(self) -> int:
         """Monotonic milliseconds."""
-        return host.mono_ms()
+        return self.system.mono_ms()
 
     def now(self) -> Now:
         """The best known time."""
-        return self.clock.now(host.wall_ms(), host.mono_ms())
+        return self.clock.now(self.system.wall_ms(), self.system.mono_ms())
 
     # --- life
 
@@ -207,14 +232,14 @@ class Agent:
             await asyncio.to_thread(self.spool.append, dated, now_ms=now.wall_ms, boot_id=self.boot_id, monotonic_ms=min(r.at_ms for r in dated) - now.wall_ms + now.mono_ms)
             self.link.wake.set()
         if undated:
-            await asyncio.to_thread(self.spool.hold, undated, boot_id=self.boot_id, wall_minus_mono_ms=host.wall_ms() - host.mono_ms())
+            await asyncio.to_thread(self.spool.hold, undated, boot_id=self.boot_id, wall_minus_mono_ms=self.system.wall_ms() - self.system.mono_ms())
         if now.trusted and self.spool.undated:
             await asyncio.to_thread(self.spool.redate, boot_id=self.boot_id, offset_ms=now.wall_ms - now.mono_ms, now_ms=now.wall_ms, monotonic_ms=now.mono_ms)
             self.link.wake.set()
 
     async def _tend_clock(self) -> None:
         while True:
-            self.clock.local(synchronised=host.clock_synchronised())
+            self.clock.local(synchronised=self.system.clock_synchronised())
             now = self.now()
             if now.trusted and now.wall_ms - self.clock.floor_ms >= FLOOR_MS:
                 self.clock.floor_ms = now.wall_ms
@@ -278,7 +303,7 @@ class Agent:
     def heartbeat(self) -> telemetry_pb2.Heartbeat:
         """A fresh heartbeat."""
         now = self.now()
-        used, since = host.cpu_s(), now.mono_ms
+        used, since = self.system.cpu_s(), now.mono_ms
         share = (used - self._cpu[0]) / max(0.001, (since - self._cpu[1]) / 1000)
         self._cpu = (used, since)
         self.clock.asked(now.mono_ms)
@@ -302,7 +327,7 @@ class Agent:
 
     def on_welcome(self, welcome: link_pb2.Welcome) -> None:
         """The platform's time, when signed."""
-        if welcome.signature and not self.clock.welcome(welcome, self.challenges.all(), host.wall_ms(), host.mono_ms()):
+        if welcome.signature and not self.clock.welcome(welcome, self.challenges.all(), self.system.wall_ms(), self.system.mono_ms()):
             log.warning("signed time refused")
 
 
