@@ -164,7 +164,8 @@ class Desk:
         message = pb.Command(
             command_id=bytes.fromhex(row["id"]), project_id=row["project_id"], device_id=row["device_id"], point_id=row["point_id"], kind=KINDS[row["kind"]],
             authority=row["authority"], value=row["value"], low=row["low"], high=row["high"], version=row["version"], deadline_ms=row["deadline_ms"],
-            expires_ms=row["expires_ms"], holder=row["actor"], reason=row["reason"], fencing=self.journal.fencing, work_order=row["work_order"])
+            expires_ms=row["expires_ms"], holder=row["actor"], reason=row["reason"], fencing=self.journal.fencing, work_order=row["work_order"],
+            created_ms=row["created_ms"])
         identity = subjects.agent_identity(row["project_id"], row["agent_id"])
         with self.journal.transaction():
             sequence, previous = self.journal.next_outgoing(row["agent_id"])

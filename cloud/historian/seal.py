@@ -39,9 +39,10 @@ class Sealer:
         """
         before = (now_s - grace_s) // HOUR_S * HOUR_S
         due = await self._store.query(
-            f"SELECT project_id, toUnixTimestamp(hour) AS h, max(ref) AS r FROM {DATABASE}.touched WHERE hour < toDateTime({{b:UInt32}}, 'UTC') AND (project_id, hour, ref) NOT IN "
-            f"(SELECT project_id, hour, ref FROM {DATABASE}.sealed FINAL) GROUP BY project_id, hour"
-            f" HAVING (project_id, hour, r) NOT IN (SELECT project_id, hour, ref FROM {DATABASE}.sealed FINAL) ORDER BY h LIMIT {{n:UInt32}}",
+            f"SELECT t.project_id, toUnixTimestamp(t.hour) AS h, t.r FROM"
+            f" (SELECT project_id, hour, max(ref) AS r FROM {DATABASE}.touched WHERE hour < toDateTime({{b:UInt32}}, 'UTC') GROUP BY project_id, hour) AS t LEFT JOIN"
+            f" (SELECT project_id, hour, max(ref) AS s FROM {DATABASE}.sealed GROUP BY project_id, hour) AS d ON t.project_id = d.project_id AND t.hour = d.hour"
+            " WHERE t.r > d.s ORDER BY h LIMIT {n:UInt32}",
             {"b": before, "n": limit})
         if not due:
             return Sealed(0, 0)

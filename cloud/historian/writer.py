@@ -128,23 +128,26 @@ class Writer:
         """
         token = flush.token
         for month, block in raw_blocks(flush.batches):
-            # The content takes part in the token: the same token with other rows would be dropped in silence.
-            await self._store.insert(f"{DATABASE}.raw", block, RAW, f"{token}:{month}:{zlib.crc32(block):08x}")
+            await self._insert("raw", block, RAW, f"{token}:{month}")
         await self.books(flush.alarms, flush.quarantine, flush.gaps, token)
         if flush.touched:
-            await self._store.insert(f"{DATABASE}.touched", _touched_block(flush.touched), ["project_id", "hour", "ref"], f"{token}:touched")
+            await self._insert("touched", _touched_block(flush.touched), ["project_id", "hour", "ref"], f"{token}:touched")
         if flush.cursors:
-            await self._store.insert(f"{DATABASE}.agent_cursor", _cursor_block(flush.cursors), ["project_id", "agent_id", "epoch", "high"], f"{token}:agents")
-        await self._store.insert(f"{DATABASE}.batch", _batch_block(flush.identity, flush.batches), BATCH, f"{token}:batch")
+            await self._insert("agent_cursor", _cursor_block(flush.cursors), ["project_id", "agent_id", "epoch", "high"], f"{token}:agents")
+        await self._insert("batch", _batch_block(flush.identity, flush.batches), BATCH, f"{token}:batch")
+
+    async def _insert(self, table: str, block: bytes, names: list[str], token: str) -> None:
+        """The content takes part in the token: the same token with other rows would be dropped in silence."""
+        await self._store.insert(f"{DATABASE}.{table}", block, names, f"{token}:{zlib.crc32(block):08x}")
 
     async def books(self, alarms: Sequence[AlarmRow], quarantine: Sequence[QuarantineRow], gaps: Sequence[GapRow], token: str) -> None:
         """Write rows that are upserts by key."""
         if alarms:
-            await self._store.insert(f"{DATABASE}.alarm", _alarm_block(alarms), ALARM, f"{token}:alarm")
+            await self._insert("alarm", _alarm_block(alarms), ALARM, f"{token}:alarm")
         if quarantine:
-            await self._store.insert(f"{DATABASE}.quarantine", quarantine_block(quarantine), QUARANTINE, f"{token}:quarantine")
+            await self._insert("quarantine", quarantine_block(quarantine), QUARANTINE, f"{token}:quarantine")
         if gaps:
-            await self._store.insert(f"{DATABASE}.gap", _gap_block(gaps), GAP, f"{token}:gap")
+            await self._insert("gap", _gap_block(gaps), GAP, f"{token}:gap")
 
     async def generation(self, partition: int, identity: str, now_ms: int) -> int:
         """The small number of a stream identity; the next free one of the partition when it is new."""
@@ -154,7 +157,7 @@ class Writer:
         if identity in known:
             return known[identity]
         generation = max(known.values(), default=0) + 1
-        await self._store.insert(f"{DATABASE}.stream", native_block([
+        await self._insert("stream", native_block([
             ("partition", "UInt32", np.array([partition], "<u4")), ("identity", "FixedString(16)", np.array([identity.encode()], "S16")),
             ("generation", "UInt32", np.array([generation], "<u4")), ("first_seen", "DateTime64(3, 'UTC')", np.array([now_ms], "<i8")),
         ], 1), ["partition", "identity", "generation", "first_seen"], f"stream:{partition}:{identity}")
