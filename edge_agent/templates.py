@@ -23,6 +23,7 @@ PROTOCOLS: Final = ("modbus", "dlt645", "cjt188")
 TABLES: Final = ("holding", "input", "coil", "discrete")
 WIDTH: Final = {"u16": 1, "s16": 1, "u32": 2, "s32": 2, "f32": 2, "bit": 1}
 SEVERITIES: Final = ("critical", "major", "minor", "warning", "info")
+MAX_DEPTH: Final = 8
 RATIOS: Final = ("none", "ct", "pt", "ctpt")
 
 
@@ -253,6 +254,8 @@ def override(spec: PointSpec, changes: Mapping[str, Any]) -> PointSpec:
 
 def _lines(node: yaml.Node, path: tuple[str | int, ...], out: dict[tuple[str | int, ...], int]) -> None:
     out[path] = node.start_mark.line + 1
+    if len(path) > MAX_DEPTH:
+        return  # nothing of ours lies deeper; an anchor that contains itself ends here
     if isinstance(node, yaml.MappingNode):
         for key, value in node.value:
             _lines(value, (*path, str(key.value)), out)
