@@ -1,4 +1,4 @@
-"""REST of monitoring (运行监测): overview, newest values, history, energy flow, rooms, alarms, quarantine, the live stream.
+"""REST of monitoring (在线监测): overview, newest values, history, energy flow, rooms, alarms, quarantine, the live stream.
 
 Must not know: engines, transports.
 """

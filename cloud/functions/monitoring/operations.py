@@ -1,4 +1,4 @@
-"""Rows of the operation table of monitoring (运行监测)."""
+"""Rows of the operation table of monitoring (在线监测)."""
 
 from __future__ import annotations
 

@@ -1,0 +1,18 @@
+// Who is signed in and what they may do.
+import { computed, ref } from 'vue'
+import { call, get, link, setToken } from './api'
+import type { Session } from './types'
+
+export const session = ref<Session | null>(null)
+export const operations = computed(() => new Set(session.value?.operations ?? []))
+export const may = (name: string): boolean => operations.value.has(name)
+
+function take(found: Session): Session {
+  session.value = found
+  setToken(found.csrf)
+  link.skew = found.now_ms - Date.now()
+  return found
+}
+export async function load(): Promise<Session> { return take(await get<Session>('session')) }
+export async function redeem(code: string): Promise<Session> { return take(await call<Session>('POST', 'session', { code })) }
+export async function leave(): Promise<void> { await call('DELETE', 'session'); session.value = null }

@@ -1,0 +1,20 @@
+// Navigation by the functions of the standard (7.2, 7.3); what is not built yet is not in the menu.
+import { may } from '@/core/session'
+import type { Key } from '@/core/i18n'
+
+export interface Item { to: string; icon: string; label: Key; needs: string }
+export const MENU: { label: Key; items: Item[] }[] = [
+  { label: 'function.monitoring', items: [
+    { to: '/', icon: 'overview', label: 'nav.overview', needs: 'monitoring.overview.read' },
+    { to: '/alarms', icon: 'alarm', label: 'nav.alarms', needs: 'monitoring.alarms.read' }] },
+  { label: 'function.devices', items: [
+    { to: '/devices', icon: 'devices', label: 'nav.devices', needs: 'devices.device.read' },
+    { to: '/agents', icon: 'agents', label: 'nav.agents', needs: 'devices.agent.read' },
+    { to: '/catalogue', icon: 'catalogue', label: 'nav.catalogue', needs: 'devices.catalogue.read' }] },
+  { label: 'function.remote_control', items: [{ to: '/commands', icon: 'commands', label: 'nav.commands', needs: 'remote_control.command.read' }] },
+  { label: 'function.data_management', items: [{ to: '/quarantine', icon: 'quarantine', label: 'nav.quarantine', needs: 'monitoring.quarantine.read' }] },
+  { label: 'function.system', items: [
+    { to: '/log', icon: 'log', label: 'nav.log', needs: 'system.log.read' },
+    { to: '/settings', icon: 'settings', label: 'nav.settings', needs: 'system.session.read' }] },
+]
+export const menu = (): typeof MENU => MENU.map((g) => ({ ...g, items: g.items.filter((i) => may(i.needs)) })).filter((g) => g.items.length > 0)
