@@ -196,7 +196,7 @@ class Actuation:
             if entry.kind in _SEQUENCES:
                 proven, readback = self._sequence_proven(device, entry, image)
             elif entry.kind == pb.COMMAND_KIND_EMERGENCY_STOP:
-                proofs = [self._proven(device, key, value, entry.id, image) for key, value in device.template.safe_state.items()]
+                proofs = [self._proven(device, key, value, entry.id, image) for key, value in device.safe_state.items()]
                 proven, readback = all(p for p, _ in proofs), proofs[0][1] if proofs else None
             elif entry.kind == pb.COMMAND_KIND_PULSE:
                 proven, readback = self._pulse_proven(device, entry, image)
@@ -226,7 +226,7 @@ class Actuation:
         spec = device.points[key]
         assert spec.write is not None
         written = self._written.get((device.id, key))
-        seen = image.values.get(spec.write.verify_point)
+        seen = image.values.get(device.verify_point(spec))
         if written is None or not written.done or written.command != command or image.mono_ms <= written.mono_ms or seen is None:
             return False, None
         return spec.write.proves(value, seen), seen
@@ -249,7 +249,7 @@ class Actuation:
         spec = device.points[BY_ID[entry.point].key]
         assert spec.write is not None
         written = self._written.get((device.id, entry.id.hex()))
-        seen = image.values.get(spec.write.verify_point)
+        seen = image.values.get(device.verify_point(spec))
         if entry.phase != WRITTEN or seen is None or (written is not None and image.mono_ms <= written.mono_ms):
             return False, None
         return spec.write.proves(entry.value if entry.value is not None else 1.0, seen), seen
@@ -257,7 +257,7 @@ class Actuation:
     # --- sequences
 
     def _steps(self, device: Device, entry: Entry) -> tuple[Step, ...]:
-        return device.template.stop if entry.kind == pb.COMMAND_KIND_STOP else device.template.start
+        return device.stop if entry.kind == pb.COMMAND_KIND_STOP else device.start
 
     def _sequence(self, device: Device, entry: Entry, image: Image, now: Now) -> None:
         """Move a start or stop sequence on: put the holds of its steps, wait where it says so."""
@@ -319,7 +319,7 @@ class Actuation:
 
     def _trip(self, device: Device, image: Image, now: Now) -> None:
         """An interlock that forces a value ends the weaker wishes against it: nothing restarts by itself when it clears (frost protection may)."""
-        for lock in device.template.interlocks:
+        for lock in device.interlocks:
             seen = image.values.get(lock.when.point)
             if seen is None or not lock.when.holds(seen):
                 continue
@@ -334,4 +334,4 @@ class Actuation:
 
     @staticmethod
     def _needs(device: Device, key: str) -> tuple[str, ...]:
-        return tuple(sorted({lock.when.point for lock in device.template.interlocks if any(c.point == key for c in lock.forbid)}))
+        return tuple(sorted({lock.when.point for lock in device.interlocks if any(c.point == key for c in lock.forbid)}))

@@ -19,7 +19,7 @@ from google.protobuf.message import DecodeError
 from edge_agent.clock import Now
 from edge_agent.commands.journal import OPEN, WAIT, Entry, Journal, Lockout
 from edge_agent.errors import CommandError
-from edge_agent.templates import PointSpec, Step, Template
+from edge_agent.templates import Interlock, PointSpec, Step, Template
 from protos import envelope, subjects
 from protos.arbitration import Authority, Decision, Hold, decide
 from protos.kang.v1 import command_pb2 as pb
@@ -52,6 +52,34 @@ class Device:
     def writable(self) -> list[PointSpec]:
         """Its actuators."""
         return [s for s in self.points.values() if s.write is not None]
+
+    @property
+    def interlocks(self) -> list[Interlock]:
+        """Its interlocks; a sensor the device was built without guards nothing."""
+        return [i for i in self.template.interlocks if i.when.point in self.points]
+
+    @property
+    def safe_state(self) -> dict[str, float]:
+        """What an emergency stop holds."""
+        return {key: value for key, value in self.template.safe_state.items() if key in self.points}
+
+    @property
+    def start(self) -> tuple[Step, ...]:
+        """The start sequence, without steps on points the device lacks."""
+        return self._present(self.template.start)
+
+    @property
+    def stop(self) -> tuple[Step, ...]:
+        """The stop sequence, likewise."""
+        return self._present(self.template.stop)
+
+    def _present(self, steps: tuple[Step, ...]) -> tuple[Step, ...]:
+        return tuple(s for s in steps if (s.set or (s.wait.point if s.wait else "")) in self.points)
+
+    def verify_point(self, spec: PointSpec) -> str:
+        """Where the effect of writing `spec` shows; the point itself where the device lacks the other."""
+        assert spec.write is not None
+        return spec.write.verify_point if spec.write.verify_point in self.points else spec.key
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,20 +259,20 @@ class Desk:
         return _entry(command, checked.digest, pb.STAGE_RECEIVED, value=value, verify_by_ms=now.wall_ms + int(spec.write.verify_within_s * 1000))
 
     def _stop(self, checked: _Checked, now: Now, image: Image) -> Entry:
-        return self._sequence(checked, checked.device.template.stop, now, image)
+        return self._sequence(checked, checked.device.stop, now, image)
 
     def _start(self, checked: _Checked, now: Now, image: Image) -> Entry:
-        for lock in checked.device.template.interlocks:
+        for lock in checked.device.interlocks:
             if lock.forbid_start:
                 seen = image.values.get(lock.when.point)
                 if seen is None:
                     raise CommandError(f"interlock.{lock.id}", "its input is not readable")
                 if lock.when.holds(seen):
                     raise CommandError(f"interlock.{lock.id}", lock.en)
-        for step in checked.device.template.start:
+        for step in checked.device.start:
             if step.set:
                 self._must_be_permitted(checked.device, step.set, step.value, image.values)
-        return self._sequence(checked, checked.device.template.start, now, image)
+        return self._sequence(checked, checked.device.start, now, image)
 
     def _sequence(self, checked: _Checked, steps: tuple[Step, ...], now: Now, image: Image) -> Entry:
         command, device = checked.command, checked.device
@@ -289,13 +317,13 @@ class Desk:
 
     def _emergency_stop(self, checked: _Checked, now: Now, _image: Image) -> Entry:
         command, device = checked.command, checked.device
-        if not device.template.safe_state:
+        if not device.safe_state:
             return _entry(command, checked.digest, pb.STAGE_FAILED, code="nothing_to_stop")
         self._supersede(device.id, lambda e: e.kind != pb.COMMAND_KIND_UNLOCK, now.wall_ms)
         expires = command.expires_ms if command.expires_ms > now.wall_ms else now.wall_ms + 3_600_000
-        for key, value in device.template.safe_state.items():
+        for key, value in device.safe_state.items():
             self.journal.put_hold(device.id, BY_KEY[key].id, Hold(Authority.EMERGENCY_STOP, value, None, None, command.version, expires, command.holder, command.reason, command.command_id))
-        longest = max(s.write.verify_within_s for key in device.template.safe_state if (s := device.points[key]).write is not None)
+        longest = max(s.write.verify_within_s for key in device.safe_state if (s := device.points[key]).write is not None)
         return _entry(command, checked.digest, pb.STAGE_RECEIVED, verify_by_ms=now.wall_ms + int(longest * 1000))
 
     def _restore_heat(self, checked: _Checked, now: Now, _image: Image) -> Entry:
@@ -304,13 +332,13 @@ class Desk:
         self._drop_wishes(device.id, Authority.EMERGENCY_STOP)
         if self.journal.lockout(device.id) is not None:
             return _entry(command, checked.digest, pb.STAGE_FAILED, code="lockout")
-        if not device.template.start:
+        if not device.start:
             return _entry(command, checked.digest, pb.STAGE_VERIFIED)
         expires = command.expires_ms if command.expires_ms > now.wall_ms else now.wall_ms + 3_600_000
         changed = pb.Command()
         changed.CopyFrom(command)
         changed.expires_ms, changed.authority = expires, Authority.OPERATOR
-        return _entry(changed, checked.digest, pb.STAGE_RECEIVED, verify_by_ms=now.wall_ms + _patience(device, device.template.start))
+        return _entry(changed, checked.digest, pb.STAGE_RECEIVED, verify_by_ms=now.wall_ms + _patience(device, device.start))
 
     # --- what both the desk and the actuation need
 
@@ -325,7 +353,7 @@ class Desk:
         out: dict[str, list[Hold]] = {}
         for point, holds in self.journal.holds(device.id).items():
             out[BY_ID[point].key] = [h for h in holds if h.alive(now_ms)]
-        for lock in device.template.interlocks:
+        for lock in device.interlocks:
             seen = image.values.get(lock.when.point)
             if seen is not None and lock.when.holds(seen):
                 for key, value in lock.force.items():
@@ -345,7 +373,7 @@ class Desk:
 
     def permitted(self, device: Device, key: str, value: float, values: Mapping[str, float]) -> str:
         """"" when no interlock forbids writing `value`, else the id of the one that does; an unreadable input forbids too."""
-        for lock in device.template.interlocks:
+        for lock in device.interlocks:
             for condition in lock.forbid:
                 if condition.point == key and condition.holds(value):
                     seen = values.get(lock.when.point)
@@ -368,7 +396,7 @@ class Desk:
     def _must_be_permitted(self, device: Device, key: str, value: float, values: Mapping[str, float]) -> None:
         forbidden_by = self.permitted(device, key, value, values)
         if forbidden_by:
-            lock = next(i for i in device.template.interlocks if i.id == forbidden_by)
+            lock = next(i for i in device.interlocks if i.id == forbidden_by)
             raise CommandError(f"interlock.{lock.id}", lock.en if lock.when.point in values else f"{lock.when.point} is not readable")
 
     def _supersede(self, device: int, which: Callable[[Entry], bool], now_ms: int) -> None:

@@ -40,8 +40,13 @@ async def run(link: Link, *, address: str, credentials_dir: Path, gateway_name: 
         options.append(("grpc.ssl_target_name_override", gateway_name))
     while True:
         # Read anew for every connection: a renewed certificate is used without a restart.
-        credentials = grpc.ssl_channel_credentials(
-            (credentials_dir / "zone-ca.pem").read_bytes(), (credentials_dir / "agent.key").read_bytes(), (credentials_dir / "agent.pem").read_bytes())
+        try:
+            credentials = grpc.ssl_channel_credentials(
+                (credentials_dir / "zone-ca.pem").read_bytes(), (credentials_dir / "agent.key").read_bytes(), (credentials_dir / "agent.pem").read_bytes())
+        except OSError as error:
+            log.error("a certificate file is missing", extra={"fields": {"file": str(error.filename)}})
+            await asyncio.sleep(backoff.failed(time.monotonic(), random.random()))
+            continue
         async with grpc.aio.secure_channel(address, credentials, options=options) as channel:
             stub: Any = link_pb2_grpc.EdgeLinkStub(channel)  # type: ignore[no-untyped-call,unused-ignore]
             call = stub.Connect()
@@ -78,7 +83,7 @@ async def _converse(link: Link, call: Any, backoff: Backoff) -> None:
 
 
 async def _read(link: Link, call: Any) -> None:
-    async for down in call:
+    while isinstance(down := await call.read(), link_pb2.Down):
         body = down.WhichOneof("body")
         if body == "ack":
             link.on_ack(down.ack)

@@ -51,8 +51,7 @@ class Nats:
             closed = asyncio.Event()
             try:
                 client = await nats.connect(self._url, allow_reconnect=False, connect_timeout=5, closed_cb=_setter(closed), disconnected_cb=_setter(closed),
-                                            error_cb=_quiet,
-                                            inbox_prefix=f"_INBOX.{self._agent_id}", **self._security())
+                                            error_cb=_quiet, **self._security())
             except (nats.errors.Error, OSError, TimeoutError) as error:
                 log.warning("uplink not reached", extra={"fields": {"why": str(error) or type(error).__name__}})
             else:
