@@ -19,10 +19,10 @@ import yaml
 from cloud import __version__
 from cloud.core.log import configure
 from cloud.core.settings import Settings, load
-from cloud.core.supervision import NotReadyError, Supervisor
+from cloud.core.supervision import NotReadyError, Supervisor, port_open
 from cloud.functions.devices.service import DeviceService
 from cloud.functions.system.sessions import SessionService
-from cloud.installation import admit, children, prepare
+from cloud.installation import admit, children, own_ports, prepare
 from cloud.ledger import open_ledger
 from cloud.security.operations import Role
 from protos.errors import KangError
@@ -58,6 +58,11 @@ def run(settings: Settings, after: Callable[[Supervisor], None], ready: Callable
 
     signal.signal(signal.SIGTERM, stop)
     try:
+        taken = [f"{name} {port}" for name, port in own_ports(settings).items() if port_open(port)]
+        if taken:
+            say(f"端口已被占用：{', '.join(taken)}。请停止另一实例，或在 {settings.home / 'kang.toml'} 中改端口。",
+                f"Ports are in use: {', '.join(taken)}. Stop the other instance, or change the ports in {settings.home / 'kang.toml'}.")
+            return 1
         listed = children(settings)
         for child in listed:
             supervisor.start(child, wait=child.name in ("nats", "store", "gateway", "ray"))
@@ -92,10 +97,10 @@ def _codes(ledger_url: str, *, valid_s: int = 900) -> list[tuple[str, str, str]]
     return found
 
 
-def _greet(port: int, codes: Sequence[tuple[str, str, str]]) -> None:
+def _greet(port: int, codes: Sequence[tuple[str, str, str]], minutes: int = 15) -> None:
     say(f"\n炕 已就绪：http://localhost:{port}", f"\nKang is ready: http://localhost:{port}")
     if codes:
-        say("一次性登录链接（15 分钟内有效，每个只能用一次）：", "One-time sign-in links (valid for 15 minutes, each works once):")
+        say(f"一次性登录链接（{minutes} 分钟内有效，每个只能用一次）：", f"One-time sign-in links (valid for {minutes} minutes, each works once):")
         for zh, en, code in codes:
             print(f"  {zh if _zh() else en:<12} http://localhost:{port}/signin?code={code}", flush=True)
     say("按 Ctrl-C 停止。", "Press Ctrl-C to stop.")
@@ -152,7 +157,7 @@ def demo(args: argparse.Namespace) -> int:
     prepared = plants.register(settings, admit, backfill_days=args.days)
     prepare(settings)
     codes = _codes(settings.effective_ledger_url, valid_s=3600)
-    return run(settings, lambda supervisor: plants.start(settings, supervisor, prepared), lambda: _greet(settings.portal_port, codes))
+    return run(settings, lambda supervisor: plants.start(settings, supervisor, prepared), lambda: _greet(settings.portal_port, codes, 60))
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -75,6 +75,18 @@ def write_nats_configuration(settings: Settings) -> None:
         target.write_text(text)
 
 
+def own_ports(settings: Settings) -> dict[str, int]:
+    """Ports the processes started here will listen on."""
+    ports = {"portal_port": settings.portal_port, "gateway_port": settings.gateway_port}
+    if not settings.nats_url:
+        ports["nats_port"] = settings.nats_port
+    if not settings.historian_url:
+        ports["store_port"] = settings.store_port
+    if not settings.ray_address:
+        ports["ray_port"] = settings.ray_port
+    return ports
+
+
 def children(settings: Settings) -> list[Child]:
     """The processes of an embedded installation, in starting order; what is given by URL is not started."""
     home, python = str(settings.home), sys.executable

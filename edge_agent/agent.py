@@ -24,6 +24,7 @@ from edge_agent.drivers.meters import Cjt188Driver, Dlt645Driver
 from edge_agent.drivers.modbus import ModbusChannel, ModbusDriver
 from edge_agent.drivers.stream import ByteChannel
 from edge_agent.errors import DeviceError
+from edge_agent.readback import Readback
 from edge_agent.sampling import Sampler, image
 from edge_agent.spool import Spool
 from edge_agent.status import heartbeat
@@ -122,7 +123,7 @@ class Agent:
         log.info("agent starts", extra={"fields": {"agent": self.site.agent_id, "devices": len(self.units), "epoch": self.spool.epoch.hex()}})
         try:
             async with asyncio.TaskGroup() as group:
-                for work in (self._cycle(), self._flush_loop(), self._tend_clock(), self._uplink()):
+                for work in (self._cycle(), self._flush_loop(), self._tend_clock(), self._uplink(), self._read_back()):
                     group.create_task(work)
                 for unit in self.units.values():
                     group.create_task(self._poll(unit))
@@ -139,6 +140,15 @@ class Agent:
             return grpc.run(self.link, address=uplink.address, credentials_dir=where, gateway_name=self._credentials.gateway_name)
         partition = uplink.partition if uplink.partition is not None else subjects.partition_of(self.site.project_id, self.site.partitions)
         return nats.Nats(self.link, url=uplink.url, credentials_dir=where, project_id=self.site.project_id, agent_id=self.site.agent_id, partition=partition).run()
+
+    async def _read_back(self) -> None:
+        """Copy what the monitoring system kept before us, once the clock can be trusted."""
+        source = self.site.history
+        if source is None:
+            return
+        while not self.now().trusted:
+            await asyncio.sleep(1)
+        await Readback(source, self.spool, self.site.state_dir / "readback.json", self.boot_id).run(lambda: self.now().wall_ms, self.mono_ms, self.link.wake.set)
 
     # --- reading
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import stat
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -21,6 +21,7 @@ from edge_agent.commands.desk import Device
 from edge_agent.drivers import cjt188
 from edge_agent.drivers.driver import ChannelSpec, DeviceSpec
 from edge_agent.errors import SiteError
+from edge_agent.readback import HistorySource
 
 PRIVATE: Final = ("agent.ed25519", "agent.x25519", "agent.key", "nats.seed")
 
@@ -64,7 +65,7 @@ class Site:
     spool_limit_bytes: int = 2 << 30
     clock: str = "auto"
     metrics_port: int = 0
-    extras: Mapping[str, Any] = field(default_factory=dict)
+    history: HistorySource | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +114,8 @@ def load_site(path: Path) -> Site:
         state_dir=path.parent / _text(data, "state_dir"), credentials_dir=path.parent / _text(data, "credentials_dir"), uplink=_uplink(data.get("uplink")),
         channels=channels, devices=devices, cycle_s=_number(data, "cycle_s", 0.05, 60, 1.0), linger_s=_number(data, "linger_s", 0.05, 3600, 5.0),
         batch_readings=int(_number(data, "batch_readings", 1, 20_000, 500)), heartbeat_s=_number(data, "heartbeat_s", 0.2, 300, 5.0),
-        spool_limit_bytes=int(_number(data, "spool_limit_bytes", 1 << 20, 1 << 50, 2 << 30)), clock=clock, metrics_port=int(_number(data, "metrics_port", 0, 65_535, 0)))
+        spool_limit_bytes=int(_number(data, "spool_limit_bytes", 1 << 20, 1 << 50, 2 << 30)), clock=clock, metrics_port=int(_number(data, "metrics_port", 0, 65_535, 0)),
+        history=_history(data.get("history")))
 
 
 def load_credentials(directory: Path) -> Credentials:
@@ -143,6 +145,15 @@ def _uplink(data: Any) -> Uplink:
     wanted = "address" if data["kind"] == "grpc" else "url"
     partition = data.get("partition")
     return Uplink(data["kind"], **{wanted: _text(data, wanted, "uplink.")}, partition=None if partition is None else int(partition))
+
+
+def _history(data: Any) -> HistorySource | None:
+    if data is None:
+        return None
+    codes = data.get("codes") if isinstance(data, dict) else None
+    if not isinstance(codes, dict) or not str(data.get("url", "")).startswith(("http://", "https://")):
+        raise SiteError(field="history", problem="needs url (http or https) and codes (device code: id)")
+    return HistorySource(str(data["url"]), _number(data, "days", 0.0, 4000.0, 7.0, "history."), {str(k): int(v) for k, v in codes.items()})
 
 
 def _channel(row: Mapping[str, Any], k: int) -> ChannelSpec:
@@ -175,6 +186,8 @@ def _device(row: Mapping[str, Any], k: int, channels: Mapping[str, ChannelSpec],
         if key not in points or not isinstance(changes, dict):
             raise SiteError(field=f"{where}points.{key}", problem="is not a point of the template")
         points[key] = templates.override(points[key], changes)
+    for key in row.get("absent") or []:
+        points.pop(str(key), None)  # a sensor this device was built without
     identifier = int(_number(row, "id", 1, 2**32 - 1, None, where))
     address = str(row.get("address", ""))
     length = {"dlt645": 12, "cjt188": 14}.get(template.protocol)

@@ -54,6 +54,8 @@ def site(key: str, *, device_ids: Mapping[str, int], project_id: int, agent_id: 
     rows = []
     for d in community.image.devices:
         row: dict[str, Any] = {"id": device_ids[d.code], "template": d.template, "channel": d.channel, "unit" if isinstance(d.address, int) else "address": d.address}
+        if d.absent:
+            row["absent"] = sorted(d.absent)
         if d.ct_ratio != 1.0:
             row |= {"ct_ratio": d.ct_ratio, "pt_ratio": 1.0}
         rows.append(row)

@@ -114,7 +114,7 @@ def load(home: Path, **overrides: str | int) -> Settings:
             clean[name] = int(value) if str(known[name].type) == "int" else str(value)
         except ValueError:
             raise SettingsError(name=name, problem=f"'{value}' is not a whole number", file=file) from None
-    settings = Settings(home=home, **clean)  # type: ignore[arg-type]
+    settings = Settings(home=home.expanduser().resolve(), **clean)  # type: ignore[arg-type]
     if not 1 <= settings.partitions <= 512:
         raise SettingsError(name="partitions", problem="must be 1..512", file=file)
     return settings

@@ -161,7 +161,10 @@ class Supervisor:
             self._end_group(process)
 
     def stop_all(self) -> None:
-        """End every child, last started first."""
+        """End every child: all are asked at once, then each is waited for."""
+        for process in self._running.values():
+            if process.poll() is None:
+                process.terminate()
         for name in list(self._children)[::-1]:
             self.stop(name)
 

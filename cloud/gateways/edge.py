@@ -61,7 +61,11 @@ class EdgeLink(link_pb2_grpc.EdgeLinkServicer):
         if before is not None:
             before.set()
         self._live[agent.agent_id] = replaced
-        subscription = await self._client.subscribe(subjects.down(agent.project_id, agent.agent_id, "*"), cb=lambda m: self._down(m, out))
+
+        async def down(message: Msg) -> None:
+            await self._down(message, out)
+
+        subscription = await self._client.subscribe(subjects.down(agent.project_id, agent.agent_id, "*"), cb=down)
         reader = asyncio.create_task(self._read(request_iterator, agent, out))
         replacing = asyncio.create_task(replaced.wait())
         log.info("agent connected", extra={"fields": {"agent": agent.agent_id, "project": agent.project_id}})
