@@ -42,10 +42,12 @@ class Envelope:
             return
         request_id = uuid.uuid4().hex
         scope.setdefault("state", {})["request_id"] = request_id
-        started, status, size, begun = time.perf_counter(), 500, 0, False
+        started, status, size, begun, over = time.perf_counter(), 500, 0, False, False
 
         async def outgoing(message: Message) -> None:
             nonlocal status, begun
+            if over and not begun:
+                return  # whatever the app says of the broken body, the answer below says why
             if message["type"] == "http.response.start":
                 status, begun = message["status"], True
                 headers = MutableHeaders(raw=message["headers"])
@@ -58,10 +60,11 @@ class Envelope:
             await send(message)
 
         async def incoming() -> Message:
-            nonlocal size
+            nonlocal size, over
             message = await receive()
             size += len(message.get("body", b""))
             if size > MAX_BODY:
+                over = True
                 raise TooLargeError(limit=MAX_BODY)
             return message
 
@@ -69,9 +72,12 @@ class Envelope:
             if _length(scope) > MAX_BODY:
                 raise TooLargeError(limit=MAX_BODY)
             await self._app(scope, incoming, outgoing)
+            if over and not begun:
+                raise TooLargeError(limit=MAX_BODY)
         except TooLargeError as error:
             if begun:
                 raise
+            over = False
             await Answer(problem(error, 413, request_id), status_code=413, media_type="application/problem+json")(scope, receive, outgoing)
         finally:
             self._metrics.request(scope["method"], _route(scope), status, time.perf_counter() - started)

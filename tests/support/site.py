@@ -19,6 +19,7 @@ from cloud.functions.system.sessions import SessionService
 from cloud.ledger import Ledger, migrate, open_ledger
 from cloud.portal import Services, create_app
 from cloud.security.operations import Role
+from protos.points import BY_KEY
 from tests.support import community
 from tests.support.ports import FakeCommands, FakeHistorian, FakeLive, Plant
 
@@ -46,8 +47,9 @@ class Site:
 
 def build(ledger: Ledger, *, now: Any = now_ms, step_s: float = 0.0, period_s: float = 2.0, **options: Any) -> Site:
     """Put everything together, with one user per role, called like the role."""
-    projects = community.register(ledger)
     directory = LedgerDirectory(ledger)
+    projects = {p.code: p.id for p in directory.projects()} or community.register(ledger)
+    directory.refresh()
     plant = Plant(directory)
     live = FakeLive(plant, now, period_s=period_s)
     historian, commands = FakeHistorian(plant, now), FakeCommands(live, now, step_s=step_s)
@@ -71,7 +73,7 @@ def furnish(site: Site) -> None:
     site.live.offline.add("edge-beishan")
     site.live.device_states[device("yanqi", "HP2")] = {"locked_out": True, "lockout_holder": "王师傅", "lockout_reason": "更换压缩机"}
     site.live.device_states[device("cuihu", "EB1")] = {"holders": [{
-        "point_id": 66, "authority": 5, "value": 55.0, "until_ms": now() + 5_400_000, "holder": "engineer", "reason": "夜间蓄热", "command_id": ""}]}
+        "point_id": BY_KEY["leaving_temp_setpoint"].id, "authority": 5, "value": 55.0, "until_ms": now() + 5_400_000, "holder": "engineer", "reason": "夜间蓄热", "command_id": ""}]}
     site.live.device_states[device("cuihu", "H0203")] = {"online": False, "error_code": "E-MODBUS-TIMEOUT", "last_ok_ms": now() - 8_000_000}
     for k, (reason, detail) in enumerate((("clock", "1970-01-01T00:03:11Z"), ("range", "device 9999 unknown"), ("signature", ""))):
         site.historian.quarantine_rows.append({

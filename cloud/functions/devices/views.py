@@ -69,4 +69,4 @@ def agent_row(info: AgentInfo, heard: Mapping[str, Any] | None) -> dict[str, Any
     devices = list(heard.get("devices", ()))
     return {"agent_id": info.agent_id, "project_id": info.project_id, "uplink": info.uplink, "revoked": info.revoked,
             "certificate_serial": info.certificate_serial, "online": bool(heard.get("online", False)), **{k: heard.get(k) for k in figures},
-            "devices_total": len(devices), "devices_online": sum(bool(d.get("online")) for d in devices)}
+            "devices_total": len(devices), "devices_online": sum(bool(d.get("online")) for d in devices) if heard.get("online") else 0}

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from typing import Annotated, Any, Literal
 
 from fastapi import Depends, Query, Request, Response
@@ -42,8 +42,9 @@ async def overview(who: Annotated[Principal, operation("monitoring.overview.read
 
 @api.get("/overview/power")
 async def overview_power(who: Annotated[Principal, operation("monitoring.overview.read")], given: Given, start_ms: int, end_ms: int,
-                         resolution_s: Literal[60, 900, 3600, 86400] = 900) -> dict[str, Any]:
-    """Grid power of all projects in scope over time."""
+                         resolution_s: int = 900) -> dict[str, Any]:
+    """Grid power of all projects in scope over time; `resolution_s` 60, 900, 3600 or 86400."""
+    _resolution(resolution_s, RESOLUTIONS[1:])
     _span(start_ms, end_ms, resolution_s)
     return await picture.power_timeline(given, who, start_ms, end_ms, resolution_s)
 
@@ -67,8 +68,8 @@ async def history(project_id: int, who: Annotated[Principal, operation("monitori
     """History of `series` ("device:point,device:point"); resolution is picked from the span unless given (s, 0 = raw)."""
     project = given.project(who, project_id)
     wanted = _series(given, who, project_id, series)
-    if resolution_s is not None and resolution_s not in RESOLUTIONS:
-        raise HistoryQueryError(reason_zh=f"分辨率应为 {RESOLUTIONS} 秒之一", reason_en=f"the resolution must be one of {RESOLUTIONS} seconds")
+    if resolution_s is not None:
+        _resolution(resolution_s, RESOLUTIONS)
     _span(start_ms, end_ms, resolution_s)
     found = await given.historian.history(project_id, wanted, start_ms, end_ms, resolution_s=resolution_s, max_points=max_points)
     if format == "json":
@@ -229,6 +230,12 @@ def _series(given: Services, who: Principal, project_id: int, text: str) -> list
     if len(wanted) > _MAX_SERIES:
         raise HistoryQueryError(reason_zh=f"一次最多 {_MAX_SERIES} 条曲线", reason_en=f"at most {_MAX_SERIES} series at once")
     return wanted
+
+
+def _resolution(resolution_s: int, allowed: Sequence[int]) -> None:
+    if resolution_s not in allowed:
+        words = ", ".join(str(r) for r in allowed)
+        raise HistoryQueryError(reason_zh=f"分辨率应为 {words} 秒之一", reason_en=f"the resolution must be one of {words} seconds")
 
 
 def _span(start_ms: int, end_ms: int, resolution_s: int | None) -> None:

@@ -17,7 +17,7 @@ export function number(value: number | null | undefined, places = 0): string {
 }
 /** Power, kW inside: MW from 1000 kW on. */
 export function power(kw: number | null | undefined): Shown {
-  if (kw === null || kw === undefined) return { text: DASH, unit: 'kW' }
+  if (kw === null || kw === undefined) return { text: DASH, unit: '' }
   return Math.abs(kw) >= 1000 ? { text: number(kw / 1000, 2), unit: 'MW' } : { text: number(kw, Math.abs(kw) < 100 ? 1 : 0), unit: 'kW' }
 }
 /** Energy, kWh inside: the reader's unit. */
@@ -29,11 +29,11 @@ export function energy(kwh: number | null | undefined): Shown {
 /** A point's value. States become words. */
 export function shown(point: Point | undefined, value: number | null | undefined): Shown {
   if (!point) return { text: number(value, 2), unit: '' }
-  if (value === null || value === undefined || !Number.isFinite(value)) return { text: DASH, unit: UNITS[point.unit] ?? point.unit }
+  if (value === null || value === undefined || !Number.isFinite(value)) return { text: DASH, unit: '' }
   if (point.unit === 'kW') return power(value)
   if (point.unit === 'kWh') return energy(value)
   if (point.kind === 'state' || point.kind === 'alarm' || point.kind === 'command') {
-    if (value === 0 || value === 1) return { text: t(point.kind === 'alarm' ? (value ? 'word.raised' : 'word.clear') : (value ? 'word.on' : 'word.off')), unit: '' }
+    if (point.high === 1 && (value === 0 || value === 1)) return { text: t(point.kind === 'alarm' ? (value ? 'word.raised' : 'word.clear') : (value ? 'word.on' : 'word.off')), unit: '' }
     return { text: number(value), unit: '' }
   }
   return { text: number(value, digits(point.resolution, value)), unit: UNITS[point.unit] ?? point.unit }
