@@ -175,8 +175,9 @@ class Sealer:
     def seal(self, signed: Signed) -> bytes:
         """The bytes that travel."""
         key = _message_key(self._shared, signed.header)
-        clear = signed.header + signed.signature
-        return clear + self._public + AESGCM(key).encrypt(_NONCE, signed.body, clear)
+        # The ephemeral key is authenticated too: X25519 ignores its top bit.
+        clear = signed.header + signed.signature + self._public
+        return clear + AESGCM(key).encrypt(_NONCE, signed.body, clear)
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,7 +237,7 @@ class Opener:
         clear, ephemeral, sealed = wire[:split], wire[split:split + 32], wire[split + 32:]
         shared = self._agree(ephemeral)
         try:
-            body = AESGCM(_message_key(shared, clear[:HEADER_SIZE])).decrypt(_NONCE, sealed, clear)
+            body = AESGCM(_message_key(shared, clear[:HEADER_SIZE])).decrypt(_NONCE, sealed, wire[:split + 32])
         except InvalidTag:
             raise EnvelopeError(reason="decrypt") from None
         return Opened(header, Signed(clear[:HEADER_SIZE], clear[HEADER_SIZE:], body))

@@ -15,6 +15,6 @@ _spec.loader.exec_module(fuzz)
 def test_mutated_frames_raise_only_what_decoders_may_raise():
     counts = fuzz.run(20_000, seed=20261124)
     assert all(row["refused"] > 0 for name, row in counts.items() if not name.endswith("extract"))  # extractors never raise
-    assert counts["dlt645.decode"]["accepted"] > 50
-    assert counts["cjt188.decode"]["accepted"] > 50
+    assert counts["dlt645.decode"]["accepted"] > 10
+    assert counts["cjt188.decode"]["accepted"] > 10
     assert counts["cjt188.inner"]["accepted"] > 0
