@@ -1,0 +1,186 @@
+"""Every page opens without a console error, in both languages, both themes and on a phone; a command is followed to its end.
+
+Needs Debian's Chromium (`apt-get install chromium fonts-noto-cjk`) and built pages (`python hatch_build.py`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import shutil
+import socket
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import uvicorn
+from playwright.async_api import Browser, BrowserContext, Page, async_playwright
+
+from cloud.ledger import Ledger
+from tests.support.site import STATIC, Site, build, furnish
+
+pytestmark = pytest.mark.browser
+PAGES: dict[str, Callable[[Site], str]] = {
+    "overview": lambda _s: "/", "project": lambda s: f"/projects/{s.projects['cuihu']}", "rooms_only": lambda s: f"/projects/{s.projects['liulin']}",
+    "devices": lambda _s: "/devices", "device": lambda s: f"/devices/{s.device('cuihu', 'EB1')}", "tank": lambda s: f"/devices/{s.device('cuihu', 'TK1')}",
+    "locked": lambda s: f"/devices/{s.device('yanqi', 'HP2')}", "alarms": lambda _s: "/alarms", "past": lambda _s: "/alarms?state=past",
+    "quarantine": lambda _s: "/quarantine", "agents": lambda _s: "/agents", "commands": lambda _s: "/commands", "log": lambda _s: "/log",
+    "catalogue": lambda _s: "/catalogue", "settings": lambda _s: "/settings", "nowhere": lambda _s: "/no/such/page"}
+
+
+@dataclass
+class Stage:
+    """A served portal and a browser that is signed in as the engineer."""
+
+    site: Site
+    address: str
+    browser: Browser
+    state: Path
+
+    async def page(self, **options: object) -> tuple[BrowserContext, Page, list[str]]:
+        """A fresh page and the list its errors go to."""
+        context = await self.browser.new_context(storage_state=str(self.state), base_url=self.address, **options)  # type: ignore[arg-type]
+        page = await context.new_page()
+        return context, page, listen(page)
+
+
+def listen(page: Page) -> list[str]:
+    """Console errors, page errors and failed answers of a page."""
+    found: list[str] = []
+    page.on("console", lambda m: found.append(f"console: {m.text}") if m.type == "error" else None)
+    page.on("pageerror", lambda e: found.append(f"page: {e}"))
+    page.on("response", lambda r: found.append(f"{r.status} {r.url}") if r.status >= 400 else None)
+    return found
+
+
+async def until(page: Page, expression: str) -> None:
+    """Wait until a JavaScript expression is true (`wait_for_function` needs eval, which the portal's policy forbids)."""
+    async with asyncio.timeout(10):
+        while not await page.evaluate(expression):  # noqa: ASYNC110 - the page cannot signal
+            await asyncio.sleep(0.05)
+
+
+def chromium() -> str:
+    """Where Chromium is; its absence fails clearly."""
+    found = os.environ.get("KANG_CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    assert found, "no Chromium: apt-get install chromium fonts-noto-cjk, or leave these out with -m 'not browser'"
+    return found
+
+
+@pytest.fixture
+async def stage(ledger: Ledger, tmp_path: Path) -> AsyncIterator[Stage]:
+    assert (STATIC / "index.html").exists(), "the pages are not built: run `python hatch_build.py`"
+    site = build(ledger, step_s=0.05, static=STATIC, demo=True)
+    furnish(site)
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    server = uvicorn.Server(uvicorn.Config(site.app, host="127.0.0.1", port=port, log_level="error", lifespan="off", timeout_graceful_shutdown=1))
+    task = asyncio.create_task(server.serve())
+    async with asyncio.timeout(10):
+        while not server.started:  # noqa: ASYNC110 - uvicorn has no event for it
+            await asyncio.sleep(0.02)
+    address = f"http://127.0.0.1:{port}"
+    async with async_playwright() as play:
+        browser = await play.chromium.launch(executable_path=chromium(), args=["--no-sandbox"])
+        context = await browser.new_context(base_url=address)
+        page = await context.new_page()
+        await page.goto(f"/signin?code={site.sessions.issue_code('engineer')}")
+        await page.wait_for_selector(".sentence b")
+        state = tmp_path / "state.json"
+        await context.storage_state(path=state)
+        await context.close()
+        yield Stage(site, address, browser, state)
+        await browser.close()
+    server.should_exit = True
+    with contextlib.suppress(asyncio.CancelledError):
+        await task
+
+
+async def visit(stage: Stage, *, width: int, height: int, locale: str, scheme: str) -> None:
+    """Open every page; collect what goes wrong and what is wider than the window."""
+    context, page, errors = await stage.page(viewport={"width": width, "height": height}, locale=locale, color_scheme=scheme, reduced_motion="reduce")
+    for name, path in PAGES.items():
+        await page.goto(path(stage.site))
+        await page.wait_for_selector("h1, .sentence b", timeout=8000)
+        await page.wait_for_selector("[aria-busy=true]", state="detached", timeout=8000)
+        wide = await page.evaluate("document.documentElement.scrollWidth - window.innerWidth")
+        assert wide <= 0, f"{name}: {wide} px wider than the window"
+        raw = await page.evaluate(r"document.body.innerText.match(/\b(nav|col|state|act|word|profile|kind|condition)\.[a-z_]+\b|undefined|NaN|\[object/g)")
+        assert raw is None, f"{name}: shows {raw}"
+        assert errors == [], f"{name}: {errors}"
+    await context.close()
+
+
+@pytest.mark.parametrize(("width", "height", "locale", "scheme"), [
+    (1440, 900, "zh-CN", "light"), (1440, 900, "en-GB", "dark"), (390, 844, "zh-CN", "dark"), (390, 844, "en-GB", "light")])
+async def test_every_page_opens_without_an_error(stage: Stage, width: int, height: int, locale: str, scheme: str) -> None:
+    await visit(stage, width=width, height=height, locale=locale, scheme=scheme)
+
+
+async def test_a_command_becomes_its_own_progress_and_is_verified(stage: Stage) -> None:
+    context, page, errors = await stage.page(locale="en-GB", viewport={"width": 1440, "height": 900})
+    await page.goto(f"/devices/{stage.site.device('cuihu', 'EB2')}")
+    await page.get_by_role("spinbutton", name="Leaving set-point").or_(page.locator("input[type=number]").first).first.fill("61")
+    await page.get_by_role("button", name="Set", exact=True).first.click()
+    await page.wait_for_selector(".progress.verified", timeout=8000)
+    assert await page.locator(".progress.verified li.done").count() == 5
+    assert stage.site.commands.requests[0].value == 61.0
+    assert errors == []
+    await context.close()
+
+
+async def test_a_value_that_the_template_forbids_is_refused_before_it_is_sent(stage: Stage) -> None:
+    context, page, _ = await stage.page(locale="en-GB", viewport={"width": 1440, "height": 900})
+    await page.goto(f"/devices/{stage.site.device('cuihu', 'EB2')}")
+    await page.locator("input[type=number]").first.fill("99")
+    await page.wait_for_selector(".panel .bad")
+    assert "outside the allowed" in await page.locator(".panel .bad").first.inner_text()
+    assert await page.get_by_role("button", name="Set", exact=True).first.is_disabled()
+    assert stage.site.commands.requests == []
+    await context.close()
+
+
+async def test_live_values_move_on_the_page_without_a_reload(stage: Stage) -> None:
+    context, page, errors = await stage.page(locale="en-GB", viewport={"width": 1440, "height": 900})
+    device = stage.site.device("cuihu", "EB2")
+    await page.goto(f"/devices/{device}")
+    await page.wait_for_selector(".tile")
+    stage.site.historian.plant.overrides[device, 1] = 777.0
+    await until(page, "document.querySelector('.tile .v').textContent.includes('777')")
+    assert errors == []
+    await context.close()
+
+
+async def test_an_ended_session_leads_back_to_the_door_and_then_to_the_page(stage: Stage) -> None:
+    context, page, _ = await stage.page(locale="en-GB")
+    await page.goto("/agents")
+    await page.wait_for_selector("article")
+    stage.site.sessions.disable_user("engineer")
+    await page.wait_for_url("**/signin?**", timeout=15000)
+    assert "The session has ended" in await page.locator(".note").inner_text()
+    await context.close()
+
+
+async def test_the_filter_chips_stand_in_the_address(stage: Stage) -> None:
+    context, page, errors = await stage.page(locale="en-GB", viewport={"width": 1440, "height": 900})
+    await page.goto("/devices")
+    await page.get_by_role("button", name="Heat pump").first.click()
+    await page.wait_for_url("**profile=heat_pump**")
+    await until(page, "document.querySelectorAll('.tr').length === 3")
+    await page.reload()
+    await until(page, "document.querySelectorAll('.tr').length === 3")
+    assert errors == []
+    await context.close()
+
+
+async def test_first_load_stays_below_its_budget(stage: Stage) -> None:
+    context, page, _ = await stage.page(locale="en-GB")
+    sizes: list[int] = []
+    page.on("response", lambda r: sizes.append(int(r.headers.get("content-length", 0))) if "/assets/" in r.url and "charts" not in r.url else None)
+    await page.goto("/devices")
+    await page.wait_for_selector(".tr")
+    assert 0 < sum(sizes) <= 450 * 1024
+    await context.close()
