@@ -12,6 +12,9 @@ import time
 from pathlib import Path
 from typing import Any
 
+from cryptography import x509
+from cryptography.hazmat.primitives import serialization
+
 from edge_agent.backoff import Backoff
 from edge_agent.errors import MissingExtra
 from edge_agent.uplink.link import Link
@@ -41,10 +44,9 @@ async def run(link: Link, *, address: str, credentials_dir: Path, gateway_name: 
     while True:
         # Read anew for every connection: a renewed certificate is used without a restart.
         try:
-            credentials = grpc.ssl_channel_credentials(
-                (credentials_dir / "zone-ca.pem").read_bytes(), (credentials_dir / "agent.key").read_bytes(), (credentials_dir / "agent.pem").read_bytes())
-        except OSError as error:
-            log.error("a certificate file is missing", extra={"fields": {"file": str(error.filename)}})
+            credentials = grpc.ssl_channel_credentials(*_files(credentials_dir))
+        except (OSError, ValueError) as error:
+            log.error("the certificate files cannot be used", extra={"fields": {"why": str(error)}})
             await asyncio.sleep(backoff.failed(time.monotonic(), random.random()))
             continue
         async with grpc.aio.secure_channel(address, credentials, options=options) as channel:
@@ -58,6 +60,21 @@ async def run(link: Link, *, address: str, credentials_dir: Path, gateway_name: 
                 link.lost()
                 call.cancel()
         await asyncio.sleep(backoff.failed(time.monotonic(), random.random()))
+
+
+def _files(directory: Path) -> tuple[bytes, bytes, bytes]:
+    """(zone CA, key, certificate chain) as PEM; checked here, because gRPC's core aborts the process on a broken file.
+
+    Raises:
+        OSError: a file is missing.
+        ValueError: a file is not what it should be.
+    """
+    ca, key, chain = ((directory / name).read_bytes() for name in ("zone-ca.pem", "agent.key", "agent.pem"))
+    x509.load_pem_x509_certificates(ca)
+    mine = x509.load_pem_x509_certificates(chain)[0].public_key()
+    if serialization.load_pem_private_key(key, None).public_key() != mine:
+        raise ValueError("agent.key does not belong to agent.pem")
+    return ca, key, chain
 
 
 async def _converse(link: Link, call: Any, backoff: Backoff) -> None:
