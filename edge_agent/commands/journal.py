@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterable, Iterator
-from contextlib import AbstractContextManager
+from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Final
@@ -91,6 +91,11 @@ class Journal:
         self._sender = envelope.identity_hash(subjects.agent_identity(project_id, agent_id))
         self._receiver = envelope.identity_hash(subjects.PLATFORM_IDENTITY)
         self._lock = threading.RLock()
+        # What every cycle asks for every device is kept in memory; any change forgets it all.
+        self._holds: dict[int, dict[int, list[Hold]]] = {}
+        self._lockouts: dict[int, Lockout | None] = {}
+        self._open: list[Entry] | None = None
+        self._next_expiry: int | None = None
         self._db = connect(path, _TABLES)
         with transaction(self._db):
             if self._meta("epoch") is None:
@@ -100,9 +105,19 @@ class Journal:
             raise SpoolError(reason="version")
         self.epoch: bytes = self._meta("epoch") or b""
 
-    def transaction(self) -> AbstractContextManager[None]:
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
         """All or nothing, on the disk when it ends."""
-        return transaction(self._db)
+        try:
+            with self._lock, transaction(self._db):
+                yield
+        finally:
+            self._forget()
+
+    def _forget(self) -> None:
+        self._holds.clear()
+        self._lockouts.clear()
+        self._open = self._next_expiry = None
 
     # --- guards
 
@@ -148,17 +163,20 @@ class Journal:
 
     def open_entries(self, device: int | None = None) -> list[Entry]:
         """Commands received or executing, oldest first."""
-        where, args = ("", ()) if device is None else (" AND device = ?", (device,))
-        rows = self._db.execute(f"SELECT {_COLUMNS} FROM command WHERE stage IN (1, 2){where} ORDER BY rowid", args).fetchall()  # noqa: S608 - names are ours
-        return [Entry(*row) for row in rows]
+        if self._open is None:
+            rows = self._db.execute(f"SELECT {_COLUMNS} FROM command WHERE stage IN (1, 2) ORDER BY rowid").fetchall()  # noqa: S608 - names are ours
+            self._open = [Entry(*row) for row in rows]
+        return [entry for entry in self._open if device is None or entry.device == device]
 
     def insert(self, entry: Entry) -> None:
         """A new command (inside a transaction). Long closed ones are forgotten; the replay window and the versions still guard them."""
+        self._forget()
         self._db.execute(f"INSERT INTO command ({_COLUMNS}) VALUES ({','.join('?' * len(fields(Entry)))})", tuple(getattr(entry, f.name) for f in fields(Entry)))  # noqa: S608
         self._db.execute("DELETE FROM command WHERE stage NOT IN (1, 2) AND rowid <= (SELECT max(rowid) FROM command) - ?", (KEEP_CLOSED,))
 
     def progress(self, command_id: bytes, *, stage: int | None = None, phase: str | None = None, step: int | None = None, value: float | None = None, code: str | None = None) -> None:
         """Change what is given (inside a transaction)."""
+        self._forget()
         for column, new in (("stage", stage), ("phase", phase), ("step", step), ("value", value), ("code", code)):
             if new is not None:
                 self._db.execute(f"UPDATE command SET {column} = ? WHERE id = ?", (new, command_id))  # noqa: S608 - names are ours
@@ -167,41 +185,55 @@ class Journal:
 
     def holds(self, device: int) -> dict[int, list[Hold]]:
         """Holds of a device by point."""
-        out: dict[int, list[Hold]] = {}
-        for point, authority, value, low, high, version, expires_ms, holder, reason, command in self._db.execute(
-                "SELECT point, authority, value, low, high, version, expires_ms, holder, reason, command FROM hold WHERE device = ?", (device,)):
-            out.setdefault(point, []).append(Hold(Authority(authority), value, low, high, version, expires_ms, holder, reason, command))
-        return out
+        known = self._holds.get(device)
+        if known is None:
+            known = self._holds[device] = {}
+            for point, authority, value, low, high, version, expires_ms, holder, reason, command in self._db.execute(
+                    "SELECT point, authority, value, low, high, version, expires_ms, holder, reason, command FROM hold WHERE device = ?", (device,)):
+                known.setdefault(point, []).append(Hold(Authority(authority), value, low, high, version, expires_ms, holder, reason, command))
+        return {point: list(holds) for point, holds in known.items()}
 
     def put_hold(self, device: int, point: int, hold: Hold) -> None:
         """Set or replace the hold of one authority (inside a transaction)."""
+        self._forget()
         self._db.execute("INSERT OR REPLACE INTO hold VALUES (?,?,?,?,?,?,?,?,?,?,?)", (
             device, point, int(hold.authority), hold.value, hold.low, hold.high, hold.version, hold.expires_ms, hold.holder, hold.reason, hold.command_id))
 
     def drop_hold(self, device: int, point: int, authority: int) -> None:
         """Forget one hold (inside a transaction)."""
+        self._forget()
         self._db.execute("DELETE FROM hold WHERE device = ? AND point = ? AND authority = ?", (device, point, authority))
 
     def drop_holds_of(self, command_id: bytes) -> None:
         """Forget the holds a command made (inside a transaction)."""
+        self._forget()
         self._db.execute("DELETE FROM hold WHERE command = ?", (command_id,))
 
     def drop_expired(self, now_ms: int) -> int:
         """Forget expired holds; returns how many."""
-        with self._lock:
+        if self._next_expiry is None:
+            row = self._db.execute("SELECT min(expires_ms) FROM hold WHERE expires_ms > 0").fetchone()
+            self._next_expiry = int(row[0]) if row[0] is not None else 1 << 62
+        if now_ms < self._next_expiry:
+            return 0
+        with self.transaction():
             return self._db.execute("DELETE FROM hold WHERE expires_ms > 0 AND expires_ms <= ?", (now_ms,)).rowcount
 
     def lockout(self, device: int) -> Lockout | None:
         """The maintenance tag of a device."""
-        row = self._db.execute("SELECT holder, reason, work_order, since_ms FROM lockout WHERE device = ?", (device,)).fetchone()
-        return Lockout(*row) if row else None
+        if device not in self._lockouts:
+            row = self._db.execute("SELECT holder, reason, work_order, since_ms FROM lockout WHERE device = ?", (device,)).fetchone()
+            self._lockouts[device] = Lockout(*row) if row else None
+        return self._lockouts[device]
 
     def lock(self, device: int, lockout: Lockout, command_id: bytes) -> None:
         """Hang the tag (inside a transaction)."""
+        self._forget()
         self._db.execute("INSERT OR REPLACE INTO lockout VALUES (?,?,?,?,?,?)", (device, lockout.holder, lockout.reason, lockout.work_order, lockout.since_ms, command_id))
 
     def unlock(self, device: int) -> None:
         """Take it off (inside a transaction)."""
+        self._forget()
         self._db.execute("DELETE FROM lockout WHERE device = ?", (device,))
 
     # --- results
