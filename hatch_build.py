@@ -1,6 +1,6 @@
 """Build steps that need more than Python: protobuf code (grpcio-tools) and the portal's pages (Node 24 from PyPI), both put into the wheel.
 
-`python hatch_build.py` does the same for a checkout; `--force` builds the pages again. What exists is kept, so an sdist builds without
+`python hatch_build.py` does the same for a checkout; `--force` builds the pages again. What is built and newer than its sources is kept, so an sdist builds without
 Node and without a network. Must not know: anything of ours at run time.
 """
 
@@ -36,7 +36,7 @@ def generate_protobuf(*, force: bool = False) -> None:
     if not force and all(m.exists() and m.stat().st_mtime >= s.stat().st_mtime for s, m in zip(sources, made, strict=True)):
         return
     try:
-        import grpc_tools
+        import grpc_tools  # type: ignore[import-untyped]
         from grpc_tools import protoc
     except ModuleNotFoundError as error:
         raise BuildError("protobuf code must be generated: pip install 'grpcio-tools>=1.80,<2'") from error
@@ -52,7 +52,7 @@ def generate_protobuf(*, force: bool = False) -> None:
 
 
 def build_pages(*, force: bool = False) -> bool:
-    """Build the pages into cloud/portal/static unless they are there.
+    """Build the pages into cloud/portal/static unless they are there and newer than their sources.
 
     Returns:
         True when something was built.
@@ -60,19 +60,29 @@ def build_pages(*, force: bool = False) -> bool:
     Raises:
         BuildError: neither pages nor sources nor Node; or npm failed.
     """
-    if (STATIC / "index.html").exists() and not force:
+    if (STATIC / "index.html").exists() and not force and not _outdated():
         return False
     if not (WEB / "package.json").exists():
         raise BuildError("the portal's pages are neither built (cloud/portal/static) nor buildable (cloud/portal/web)")
     node, npm = _node()
     environment = {**os.environ, "PATH": f"{node.parent}{os.pathsep}{os.environ.get('PATH', '')}", "CI": "1"}
-    _run([str(node), str(npm), "ci", "--no-audit", "--no-fund", "--prefer-offline"], environment)
+    installed = WEB / "node_modules" / ".package-lock.json"
+    if not installed.exists() or installed.stat().st_mtime < (WEB / "package-lock.json").stat().st_mtime:
+        _run([str(node), str(npm), "ci", "--no-audit", "--no-fund", "--prefer-offline"], environment)
+        installed.touch()
     _run([str(node), str(WEB / "node_modules" / "vite" / "bin" / "vite.js"), "build"], environment)
     for file in STATIC.rglob("*"):
         if file.suffix in _PACKED and file.stat().st_size > 1000:
             with (file.parent / (file.name + ".gz")).open("wb") as raw, gzip.GzipFile(fileobj=raw, mode="wb", compresslevel=9, mtime=0, filename="") as out:
                 out.write(file.read_bytes())
     return True
+
+
+def _outdated() -> bool:
+    """True when a source is newer than the built pages (a checkout being worked on; an sdist's files all have one time)."""
+    built = (STATIC / "index.html").stat().st_mtime
+    sources = [WEB / "index.html", WEB / "package-lock.json", WEB / "vite.config.ts", *(WEB / "src").rglob("*"), *(WEB / "public").rglob("*")]
+    return any(s.is_file() and s.stat().st_mtime > built for s in sources)
 
 
 def _node() -> tuple[Path, Path]:

@@ -75,7 +75,7 @@ class Feed:
                 rows.append({**self._row(*known), "uplink": agent.uplink, "revoked": agent.revoked})
         return rows
 
-    def _row(self, beat: telemetry_pb2.Heartbeat, heard_ms: int, connected: bool) -> dict[str, Any]:  # noqa: FBT001
+    def _row(self, beat: telemetry_pb2.Heartbeat, heard_ms: int, connected: bool) -> dict[str, Any]:
         return {
             "project_id": beat.project_id, "agent_id": beat.agent_id, "online": connected and now_ms() - heard_ms < self._stale_ms, "last_heard_ms": heard_ms,
             "clock_offset_ms": beat.wall_ms - heard_ms, "clock_trusted": beat.clock_trusted, "clock_source": beat.clock_source, "spool_batches": beat.spool_batches,

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 import uuid
+from collections.abc import Mapping
 
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -40,47 +41,64 @@ class Envelope:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        request_id = uuid.uuid4().hex
-        scope.setdefault("state", {})["request_id"] = request_id
-        started, status, size, begun, over = time.perf_counter(), 500, 0, False, False
-
-        async def outgoing(message: Message) -> None:
-            nonlocal status, begun
-            if over and not begun:
-                return  # whatever the app says of the broken body, the answer below says why
-            if message["type"] == "http.response.start":
-                status, begun = message["status"], True
-                headers = MutableHeaders(raw=message["headers"])
-                for name, value in self._headers.items():
-                    headers.setdefault(name, value)
-                headers["X-Request-ID"] = request_id
-                if scope["path"].startswith("/api/"):
-                    headers.setdefault("Cache-Control", "no-store")
-                message = {**message, "headers": headers.raw}
-            await send(message)
-
-        async def incoming() -> Message:
-            nonlocal size, over
-            message = await receive()
-            size += len(message.get("body", b""))
-            if size > MAX_BODY:
-                over = True
-                raise TooLargeError(limit=MAX_BODY)
-            return message
-
+        call = _Call(scope, receive, send, self._headers)
+        scope.setdefault("state", {})["request_id"] = call.id
         try:
             if _length(scope) > MAX_BODY:
-                raise TooLargeError(limit=MAX_BODY)
-            await self._app(scope, incoming, outgoing)
-            if over and not begun:
-                raise TooLargeError(limit=MAX_BODY)
-        except TooLargeError as error:
-            if begun:
-                raise
-            over = False
-            await Answer(problem(error, 413, request_id), status_code=413, media_type="application/problem+json")(scope, receive, outgoing)
+                await call.refuse()
+                return
+            try:
+                await self._app(scope, call.incoming, call.outgoing)
+            except TooLargeError:
+                if call.begun:
+                    raise
+            if call.over and not call.begun:
+                await call.refuse()
         finally:
-            self._metrics.request(scope["method"], _route(scope), status, time.perf_counter() - started)
+            self._metrics.request(scope["method"], _route(scope), call.status, time.perf_counter() - call.started)
+
+
+class _Call:
+    """One request on its way in and out."""
+
+    def __init__(self, scope: Scope, receive: Receive, send: Send, headers: Mapping[str, str]) -> None:
+        self.id = uuid.uuid4().hex
+        self.started = time.perf_counter()
+        self.status = 500
+        self.begun = False
+        self.over = False
+        self._size = 0
+        self._scope, self._receive, self._send, self._headers = scope, receive, send, headers
+
+    async def incoming(self) -> Message:
+        """The next piece of the body; more than the limit is an error."""
+        message = await self._receive()
+        self._size += len(message.get("body", b""))
+        if self._size > MAX_BODY:
+            self.over = True
+            raise TooLargeError(limit=MAX_BODY)
+        return message
+
+    async def outgoing(self, message: Message) -> None:
+        """The answer, with id and headers; what the app says of a body that was too large is not sent, `refuse` says why instead."""
+        if self.over and not self.begun:
+            return
+        if message["type"] == "http.response.start":
+            self.status, self.begun = message["status"], True
+            headers = MutableHeaders(raw=message["headers"])
+            for name, value in self._headers.items():
+                headers.setdefault(name, value)
+            headers["X-Request-ID"] = self.id
+            if self._scope["path"].startswith("/api/"):
+                headers.setdefault("Cache-Control", "no-store")
+            message = {**message, "headers": headers.raw}
+        await self._send(message)
+
+    async def refuse(self) -> None:
+        """Answer that the body is too large."""
+        self.over = False
+        answer = Answer(problem(TooLargeError(limit=MAX_BODY), 413, self.id), status_code=413, media_type="application/problem+json")
+        await answer(self._scope, self._receive, self.outgoing)
 
 
 def _length(scope: Scope) -> int:

@@ -21,12 +21,24 @@ class Pages:
 
     def __init__(self, folder: Path | None) -> None:
         self._folder = folder
+        self._built = 0
         self._files: dict[str, Path] = {}
-        if folder is not None and (folder / "index.html").exists():
-            self._files = {f"/{p.relative_to(folder).as_posix()}": p for p in folder.rglob("*") if p.is_file()}
+
+    def _look(self) -> None:
+        """List the files again when the pages were built anew."""
+        if self._folder is None:
+            return
+        try:
+            built = (self._folder / "index.html").stat().st_mtime_ns
+        except FileNotFoundError:
+            built = 0
+        if built != self._built:
+            self._built = built
+            self._files = {f"/{p.relative_to(self._folder).as_posix()}": p for p in self._folder.rglob("*") if p.is_file()} if built else {}
 
     def serve(self, request: Request) -> Response:
         """A file, or the page."""
+        self._look()
         if not self._files:
             return PlainTextResponse(_MISSING, status_code=503)
         path = request.url.path

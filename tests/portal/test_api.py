@@ -6,6 +6,8 @@ import asyncio
 import csv
 import io
 import json
+import os
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -13,10 +15,11 @@ import pytest
 
 from cloud.functions.monitoring.stream import QUEUE, LiveStream, StreamFullError
 from cloud.functions.system.tables import OperationLog
+from cloud.ledger import Ledger
 from cloud.portal.middleware import MAX_BODY
 from protos.points import BY_KEY
 from tests.portal.conftest import Clock, SignIn
-from tests.support.site import Site
+from tests.support.site import Site, build
 
 SET = BY_KEY["leaving_temp_setpoint"].id
 
@@ -386,3 +389,21 @@ async def test_pages_that_ask_at_once_cost_one_question(site: Site, sign_in: Sig
 async def test_without_built_pages_the_portal_says_how_to_build_them(site: Site, sign_in: SignIn) -> None:
     answer = await (await sign_in("")).get("http://portal.test/")
     assert answer.status_code == 503 and "hatch_build.py" in answer.text
+
+
+async def test_pages_built_anew_are_served_without_a_restart(ledger: Ledger, tmp_path: Path) -> None:
+    folder = tmp_path / "static"
+    (folder / "assets").mkdir(parents=True)
+    (folder / "index.html").write_text("<p>one")
+    app = build(ledger, static=folder).app
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://portal.test") as client:
+        first = await client.get("/devices/7")
+        assert (first.text, first.headers["cache-control"]) == ("<p>one", "no-cache")
+        assert (await client.get("/assets/x.js")).status_code == 404
+        (folder / "assets" / "x.js").write_text("let x")
+        (folder / "index.html").write_text("<p>two")
+        os.utime(folder / "index.html", ns=(1, 1))
+        assert (await client.get("/")).text == "<p>two"
+        asset = await client.get("/assets/x.js")
+        assert asset.text == "let x" and "immutable" in asset.headers["cache-control"] and asset.headers["content-type"].startswith("text/javascript")
+        assert "let x" not in (await client.get("/../static/assets/x.js.gz")).text

@@ -17,6 +17,7 @@ from cloud.functions.services import Services, services
 from cloud.security.guard import NotFoundError, operation, router
 from cloud.security.operations import Principal
 from protos.arbitration import Authority
+from protos.points import BY_ID
 
 api = router()
 Given = Annotated[Services, Depends(services)]
@@ -50,7 +51,8 @@ async def submit(body: Wish, key: Key, request: Request, who: Annotated[Principa
                  given: Given) -> dict[str, Any]:
     """Send a command; the same key gives the same command."""
     wish, device, _ = await _checked(given, who, body, key)
-    request.state.target = f"{device.code}/{wish.kind}/{wish.point_id} = {wish.value}"
+    point = BY_ID.get(wish.point_id)
+    request.state.target = f"{device.code} {wish.kind}" + (f" {point.key}" if point else "") + ("" if wish.value is None else f" = {wish.value:g}")
     return await given.commands.submit(wish)
 
 
