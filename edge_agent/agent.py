@@ -295,7 +295,7 @@ class Agent:
                 log.warning("interlock forbids a write", extra={"fields": {"device": act.device, "point": act.spec.key, "value": act.value, "interlock": forbidden}})
                 self.actuation.forbidden(act, forbidden, self.now())
                 return
-        if not self.actuation.begin(act):
+        if not self.actuation.begin(act, self.now(), self.images.get(act.device, Image())):
             return
         outcome, detail = Outcome.DONE, ""
         try:

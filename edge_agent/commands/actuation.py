@@ -64,6 +64,8 @@ class Actuation:
         self._retry_at: dict[tuple[int, str], int] = {}
         self._waiting_since: dict[tuple[bytes, int], int] = {}
         self.suppressed_frost: set[int] = set()
+        #: Commands open when this process began: the one before it may have written them, so nobody can say "surely not done".
+        self._inherited = {entry.id for entry in self._journal.open_entries()}
         # A pulse journalled as "acting" whose end nobody saw may or may not have happened: never again.
         with self._journal.transaction():
             for entry in self._journal.open_entries():
@@ -102,14 +104,11 @@ class Actuation:
             if not holds or spec.write.pulse:
                 self._written.pop(slot, None)
                 continue
-            decision = self._desk.preview(device, spec, None, now.wall_ms, image)
-            target, command = decision.value, decision.chosen_by.command_id if decision.chosen_by else b""
+            wanted = self._target(device, spec, image, now)
+            if wanted is None:
+                continue
+            target, command = wanted
             present = image.values.get(spec.key)
-            if target is None:
-                # Only bounds are wished: correct the present value, touch nothing that lies within.
-                if present is None or decision.low <= present <= decision.high:
-                    continue
-                target = min(max(present, decision.low), decision.high)
             last = self._written.get(slot)
             if now.mono_ms < self._retry_at.get(slot, 0):
                 continue
@@ -118,6 +117,17 @@ class Actuation:
             if last is None or not last.done or last.value != target or last.command != command or drifted:
                 acts.append(Act(device.id, spec, target, command, False, self._needs(device, spec.key)))
         return acts
+
+    def _target(self, device: Device, spec: PointSpec, image: Image, now: Now) -> tuple[float, bytes] | None:
+        """(value, command behind it) an actuator should have now; None when nothing needs to be touched."""
+        decision = self._desk.preview(device, spec, None, now.wall_ms, image)
+        if decision.value is not None:
+            return decision.value, decision.chosen_by.command_id if decision.chosen_by else b""
+        # Only bounds are wished: correct the present value, touch nothing that lies within.
+        present = image.values.get(spec.key)
+        if present is None or decision.low <= present <= decision.high:
+            return None
+        return min(max(present, decision.low), decision.high), b""
 
     def permit(self, act: Act, fresh: Mapping[str, float]) -> str:
         """Judge the interlocks at the instant of writing; "" or the id of the interlock that forbids it."""
@@ -129,15 +139,25 @@ class Actuation:
             entry = self._journal.entry(act.command) if act.command else None
             if entry is not None and entry.stage in (pb.STAGE_RECEIVED, pb.STAGE_EXECUTING):
                 self._journal.drop_holds_of(entry.id)
-                self._desk.close(entry, pb.STAGE_REFUSED if entry.stage == pb.STAGE_RECEIVED and entry.kind not in SAFETY else pb.STAGE_FAILED, now.wall_ms, code=f"interlock.{interlock}")
+                written = self._written.get((act.device, act.spec.key))
+                perhaps_done = entry.id in self._inherited or (written is not None and written.command == entry.id)
+                untouched = entry.stage == pb.STAGE_RECEIVED and entry.kind not in SAFETY and not perhaps_done
+                self._desk.close(entry, pb.STAGE_REFUSED if untouched else pb.STAGE_FAILED, now.wall_ms, code=f"interlock.{interlock}")
             elif act.command:
                 self._journal.drop_holds_of(act.command)
         self._retry_at[act.device, act.spec.key] = now.mono_ms + RETRY_MS
 
-    def begin(self, act: Act) -> bool:
-        """Journal a pulse before it goes out. False: it is no longer to be done. Absolute writes need no mark."""
+    def begin(self, act: Act, now: Now, image: Image) -> bool:
+        """The last word before a write goes out: since it was planned a lockout, a newer command or an expiry may have come.
+
+        A pulse is journalled here; an absolute write needs no mark, but must still be what the holds decide.
+
+        Returns:
+            False when it is no longer to be done.
+        """
         if not act.pulse:
-            return True
+            device = self._desk.devices[act.device]
+            return bool(self._desk.standing(device, image, now.wall_ms).get(act.spec.key)) and self._target(device, act.spec, image, now) == (act.value, act.command)
         with self._journal.transaction():
             entry = self._journal.entry(act.command)
             if entry is None or entry.stage != pb.STAGE_RECEIVED or entry.phase != "wait":
@@ -233,14 +253,15 @@ class Actuation:
 
     def _hold_proven(self, device: Device, entry: Entry, image: Image, now: Now) -> tuple[bool, float | None]:
         spec = device.points[BY_ID[entry.point].key]
+        mine = next((h for h in self._journal.holds(device.id).get(entry.point, ()) if h.command_id == entry.id and h.alive(now.wall_ms)), None)
+        if mine is None:
+            return False, image.values.get(spec.key)  # its time is over: a value that happens to lie within the limits proves nothing
         decision = self._desk.preview(device, spec, None, now.wall_ms, image)
-        if decision.value is not None:
-            if decision.chosen_by is not None and decision.chosen_by.command_id == entry.id:
-                return self._proven(device, spec.key, decision.value, entry.id, image)
-            # Bounds under somebody else's choice: the choice was clamped by them already.
-            mine = next((h for h in self._journal.holds(device.id).get(entry.point, ()) if h.command_id == entry.id), None)
-            if mine is None or mine.value is not None:
-                return False, image.values.get(spec.key)
+        if decision.chosen_by is not None and decision.chosen_by.command_id == entry.id and decision.value is not None:
+            return self._proven(device, spec.key, decision.value, entry.id, image)
+        if mine.value is not None:
+            return False, image.values.get(spec.key)
+        # Bounds: alone, or under somebody else's choice, which was clamped by them already.
         present = image.values.get(spec.key)
         within = present is not None and decision.low - spec.resolution <= present <= decision.high + spec.resolution
         return within, present

@@ -115,7 +115,7 @@ class Bench:
             forbidden = self.actuation.permit(act, fresh) if act.needs else ""
             if forbidden:
                 self.actuation.forbidden(act, forbidden, self.now)
-            elif self.actuation.begin(act):
+            elif self.actuation.begin(act, self.now, self.image):
                 self.actuation.done(act, self.plant.write(act.spec.key, act.value), self.now)
 
     def run(self, seconds: float, step: float = 1.0) -> None:

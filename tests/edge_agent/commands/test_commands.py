@@ -417,7 +417,7 @@ def test_after_a_crash_between_journal_and_act_a_pulse_is_unknown(bench):
     command = bench.command("pulse", "reset_command", 1.0)
     bench.give(command)
     (act,) = bench.actuation.plan(bench.now, {1: bench.image})
-    assert bench.actuation.begin(act)
+    assert bench.actuation.begin(act, bench.now, bench.image)
     bench.restart()
     bench.run(5)
     assert bench.plant.writes == []

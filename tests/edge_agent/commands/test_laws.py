@@ -40,7 +40,7 @@ def test_a_pulse_happens_at_most_once(tmp_path_factory, history):
     went_out: list[bytes] = []
 
     def write(act, *, cut: bool) -> None:
-        if bench.actuation.begin(act):
+        if bench.actuation.begin(act, bench.now, bench.image):
             outcome = bench.plant.write(act.spec.key, act.value)
             if outcome is not Outcome.NOT_SENT:
                 went_out.append(act.command)
