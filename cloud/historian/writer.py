@@ -1,5 +1,6 @@
-"""Writes one flush of a partition: raw blocks split by month, then its books (batches, alarms, quarantine, touched hours), the cursor last.
+"""Writes one flush of a partition: alarms, quarantine and gaps, then raw blocks split by month, touched hours, the cursor last.
 
+Alarms stand before the values they were judged from: a host that starts in between takes a stored value for judged.
 Every block carries a token made of stream identity, partition and sequence range, so that the same flush written again is no write.
 Must not know: how a flush came about.
 """
@@ -127,6 +128,7 @@ class Writer:
             HistorianUnavailableError: nothing is lost; commit again with the same flush.
         """
         token = flush.token
+        await self.books(flush.alarms, flush.quarantine, flush.gaps, token)
         for month, block in raw_blocks(flush.batches):
             await self._insert("raw", block, RAW, f"{token}:{month}")
         await self.books(flush.alarms, flush.quarantine, flush.gaps, token)
@@ -182,6 +184,13 @@ class Writer:
             f"SELECT min(s), max(s) FROM (SELECT s, s - row_number() OVER (ORDER BY s) AS g FROM (SELECT DISTINCT agent_seq AS s FROM {DATABASE}.batch"
             f" WHERE {where} AND agent_seq > {{h:UInt64}})) GROUP BY g ORDER BY 1", {**parameters, "h": high})
         return high, [(int(a), int(b)) for a, b in above]
+
+    async def open_gaps(self, project_id: int, agent_id: str, epoch: bytes) -> list[tuple[int, int, int]]:
+        """(first, last, seen_ms) of gaps that were reported and not closed yet."""
+        rows = await self._store.query(
+            f"SELECT first_seq, last_seq, toUnixTimestamp64Milli(g.seen) FROM {DATABASE}.gap AS g FINAL WHERE project_id = {{p:UInt32}} AND agent_id = {{a:String}}"
+            " AND epoch = unhex({e:String}) AND toUnixTimestamp64Milli(g.healed) = 0", {"p": project_id, "a": agent_id, "e": epoch.hex()})
+        return [(int(first), int(last), int(seen)) for first, last, seen in rows]
 
 
 RAW = ["project_id", "device_id", "point_id", "ts", "value", "quality", "batch"]

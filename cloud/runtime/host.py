@@ -20,6 +20,7 @@ from cloud.core.clock import now_ms
 from cloud.core.log import configure
 from cloud.core.settings import load
 from cloud.functions.devices.directory import LedgerDirectory
+from cloud.functions.monitoring.live import LastAlarm
 from cloud.historian.client import ClickHouse
 from cloud.historian.reader import Reader
 from cloud.historian.writer import Writer
@@ -43,9 +44,16 @@ class HistorianRecall:
         """Last values."""
         return await self._reader.latest(project_id)
 
-    async def active(self, project_id: int) -> list[tuple[int, str, int]]:
-        """Active alarms as (device_id, rule, raised_ms)."""
-        return [(a["device_id"], a["rule"], a["raised_ms"]) for a in await self._reader.alarms(project_id=project_id, active=True, limit=10_000)]
+    async def alarms(self, project_id: int) -> list[LastAlarm]:
+        """The newest alarm of each rule: all that stand, and the last ten thousand that were cleared."""
+        newest: dict[tuple[int, str], LastAlarm] = {}
+        for active in (True, False):
+            for a in await self._reader.alarms(project_id=project_id, active=active, limit=10_000):
+                last = LastAlarm(a["device_id"], a["rule"], a["raised_ms"], a["cleared_ms"] or 0, a["value"])
+                known = newest.get((last.device_id, last.rule))
+                if known is None or last.raised_ms > known.raised_ms:
+                    newest[last.device_id, last.rule] = last
+        return list(newest.values())
 
 
 class ProjectHost:

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from cloud.core.ports import Latest, ProjectDirectory
+from cloud.functions.monitoring.live import LastAlarm
 from cloud.historian.client import HistorianQueryError, HistorianUnavailableError
 from cloud.historian.columns import Columns
 from cloud.historian.writer import HOUR_MS, AlarmRow, BatchRow, Flush, GapRow, QuarantineRow, reference
@@ -64,13 +65,14 @@ class Store(Protocol):
     async def generation(self, partition: int, identity: str, now_ms: int) -> int: ...
     async def cursor(self, partition: int, generation: int) -> int: ...
     async def committed(self, project_id: int, agent_id: str, epoch: bytes) -> tuple[int, list[tuple[int, int]]]: ...
+    async def open_gaps(self, project_id: int, agent_id: str, epoch: bytes) -> list[tuple[int, int, int]]: ...
 
 
 class Recall(Protocol):
     """What a project needs after a restart."""
 
     async def latest(self, project_id: int) -> Sequence[Latest]: ...
-    async def active(self, project_id: int) -> Sequence[tuple[int, str, int]]: ...
+    async def alarms(self, project_id: int) -> Sequence[LastAlarm]: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -356,6 +358,9 @@ class PartitionIngest:
             stream = self._streams[key] = AgentStream(high, [list(r) for r in ranges if r[1] > high])
             if stream.ranges and stream.ranges[0][0] <= stream.high + 1:
                 stream.high = stream.ranges.pop(0)[1]
+            for first, last, seen_ms in await self._store.open_gaps(*key):
+                # Reported by whoever had the partition before: it is ours to say that they closed.
+                stream.since_ms[first], stream.reported[first] = seen_ms, last
         return stream
 
     def _refresh(self) -> None:
@@ -376,7 +381,7 @@ class PartitionIngest:
             if info is None:
                 return None
             project = Project(info, self._directory.devices(project_id))
-            project.restore(await self._recall.latest(project_id), await self._recall.active(project_id))
+            project.restore(await self._recall.latest(project_id), await self._recall.alarms(project_id))
             self._projects[project_id] = project
         return project
 

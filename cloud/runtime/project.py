@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from cloud.core.ports import DeviceInfo, Latest, ProjectInfo
-from cloud.functions.monitoring.live import AlarmChange, Twin
+from cloud.functions.monitoring.live import AlarmChange, LastAlarm, Twin
 from cloud.historian.columns import Array, Columns
 
 FUTURE_MS = 10 * 60_000
@@ -54,9 +54,9 @@ class Project:
         twin.adopt(self.twin)
         self.twin = twin
 
-    def restore(self, latest: Sequence[Latest], active: Sequence[tuple[int, str, int]]) -> None:
-        """Take up stored values and active alarms after a restart."""
-        self.twin.restore(latest, active)
+    def restore(self, latest: Sequence[Latest], alarms: Sequence[LastAlarm]) -> None:
+        """Take up stored values and the newest alarm of each rule after a restart."""
+        self.twin.restore(latest, alarms)
 
     def on_batch(self, agent_id: str, columns: Columns, received_ms: int, *, judge: bool = True) -> Effects:
         """Judge one batch.

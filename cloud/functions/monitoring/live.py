@@ -32,6 +32,17 @@ class AlarmChange:
     value: float
 
 
+@dataclass(frozen=True, slots=True)
+class LastAlarm:
+    """The newest alarm of one rule, as stored; `cleared_ms` 0 while it stands."""
+
+    device_id: int
+    rule: str
+    raised_ms: int
+    cleared_ms: int
+    value: float
+
+
 @dataclass(slots=True)
 class _RuleState:
     rule: AlarmRule
@@ -68,18 +79,29 @@ class Twin:
         self._ruled: Array = np.zeros(len(entries), bool)
         self._ruled[list(self._rules)] = True
 
-    def restore(self, latest: Sequence[Latest], active: Sequence[tuple[int, str, int]]) -> None:
-        """Take up stored last values and active alarms (device_id, rule id, raised_ms) after a restart."""
-        for item in latest:
-            at = int(np.searchsorted(self.keys, item.device_id << 16 | item.point_id))
-            if at < len(self.keys) and self.keys[at] == item.device_id << 16 | item.point_id:
-                self.at_ms[at], self.value[at], self.quality[at] = item.at_ms, item.value, item.quality
+    def restore(self, latest: Sequence[Latest], alarms: Sequence[LastAlarm]) -> None:
+        """Take up stored last values and the newest alarm of each rule after a restart.
+
+        What was judged before is not judged again: neither a replayed batch nor a late one may raise an alarm for a cause that was judged already.
+        Needs the alarms of a batch to be stored before its values.
+        """
         states = {(s.device_id, s.rule.id): s for group in self._rules.values() for s in group}
-        for device_id, rule_id, raised_ms in active:
-            state = states.get((device_id, rule_id))
+        for alarm in alarms:
+            state = states.get((alarm.device_id, alarm.rule))
             if state is not None:
-                state.raised_ms = state.since_ms = raised_ms
-                state.judged_ms = max(state.judged_ms, raised_ms)
+                state.judged_ms = max(state.judged_ms, alarm.raised_ms, alarm.cleared_ms)
+                if not alarm.cleared_ms:
+                    state.raised_ms = state.since_ms = alarm.raised_ms
+                    state.value = alarm.value
+        for item in latest:
+            key = item.device_id << 16 | item.point_id
+            at = int(np.searchsorted(self.keys, key))
+            if at < len(self.keys) and self.keys[at] == key:
+                self.at_ms[at], self.value[at], self.quality[at] = item.at_ms, item.value, item.quality
+                for state in self._rules.get(at, ()):
+                    state.judged_ms = max(state.judged_ms, item.at_ms)
+                    if not state.raised_ms and item.quality not in (2, 3) and _excess(state.rule, item.value) > 0:
+                        state.since_ms = item.at_ms  # its delay began then at the latest
 
     def adopt(self, other: Twin) -> None:
         """Carry values and alarm states over after devices changed."""
@@ -145,16 +167,20 @@ class Twin:
         return changes
 
 
+def _excess(rule: AlarmRule, value: float) -> float:
+    """How far a value lies beyond the limit."""
+    return value - rule.limit if rule.when == "above" else rule.limit - value
+
+
 def _walk(state: _RuleState, times: list[int], values: list[float]) -> list[AlarmChange]:
     """Judge one rule over readings in time order."""
     rule = state.rule
-    sign = 1.0 if rule.when == "above" else -1.0
     changes: list[AlarmChange] = []
     for at, value in zip(times, values, strict=True):
         if at <= state.judged_ms:
             continue
         state.judged_ms = at
-        excess = sign * (value - rule.limit)
+        excess = _excess(rule, value)
         if excess > 0:
             if state.since_ms == 0:
                 state.since_ms = at
