@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import sqlite3
 from collections import Counter
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
@@ -146,7 +147,7 @@ class Agent:
         source = self.site.history
         if source is None:
             return
-        while not self.now().trusted:
+        while not self.now().trusted:  # noqa: ASYNC110 - the clock has no event
             await asyncio.sleep(1)
         await Readback(source, self.spool, self.site.state_dir / "readback.json", self.boot_id).run(lambda: self.now().wall_ms, self.mono_ms, self.link.wake.set)
 
@@ -238,14 +239,22 @@ class Agent:
         now = self.now()
         dated, undated = self._dated, self._undated
         self._dated, self._undated = [], []
-        if dated:
-            await asyncio.to_thread(self.spool.append, dated, now_ms=now.wall_ms, boot_id=self.boot_id, monotonic_ms=min(r.at_ms for r in dated) - now.wall_ms + now.mono_ms)
-            self.link.wake.set()
-        if undated:
-            await asyncio.to_thread(self.spool.hold, undated, boot_id=self.boot_id, wall_minus_mono_ms=self.system.wall_ms() - self.system.mono_ms())
-        if now.trusted and self.spool.undated:
-            await asyncio.to_thread(self.spool.redate, boot_id=self.boot_id, offset_ms=now.wall_ms - now.mono_ms, now_ms=now.wall_ms, monotonic_ms=now.mono_ms)
-            self.link.wake.set()
+        try:
+            if dated:
+                await _durably(lambda: self.spool.append(dated, now_ms=now.wall_ms, boot_id=self.boot_id, monotonic_ms=min(r.at_ms for r in dated) - now.wall_ms + now.mono_ms))
+                dated = []
+                self.link.wake.set()
+            if undated:
+                await _durably(lambda: self.spool.hold(undated, boot_id=self.boot_id, wall_minus_mono_ms=self.system.wall_ms() - self.system.mono_ms()))
+                undated = []
+            if now.trusted and self.spool.undated:
+                await _durably(lambda: self.spool.redate(boot_id=self.boot_id, offset_ms=now.wall_ms - now.mono_ms, now_ms=now.wall_ms, monotonic_ms=now.mono_ms))
+                self.link.wake.set()
+        except sqlite3.Error as error:
+            # A full or failing disk: what is in memory waits (bounded by BUFFER_LIMIT), the same row twice is one row at the platform.
+            self._dated, self._undated = dated + self._dated, undated + self._undated
+            self.counts["spool_errors"] += 1
+            log.error("the spool cannot be written", extra={"fields": {"why": str(error), "waiting": len(self._dated) + len(self._undated)}})
 
     async def _tend_clock(self) -> None:
         while True:
@@ -339,6 +348,16 @@ class Agent:
         """The platform's time, when signed."""
         if welcome.signature and not self.clock.welcome(welcome, self.challenges.all(), self.system.wall_ms(), self.system.mono_ms()):
             log.warning("signed time refused")
+
+
+async def _durably(work: Callable[[], object]) -> None:
+    """Run disk work in a thread; a cancellation waits until the disk has it."""
+    task = asyncio.ensure_future(asyncio.to_thread(work))
+    try:
+        await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await task
+        raise
 
 
 def make_units(site: Site) -> dict[int, Unit]:
