@@ -144,6 +144,10 @@ class Supervisor:
                 restarted.append(name)
         return restarted
 
+    def children(self) -> list[Child]:
+        """What is kept alive."""
+        return list(self._children.values())
+
     def pid(self, name: str) -> int:
         """Process id of a running child."""
         return self._running[name].pid

@@ -1,0 +1,43 @@
+"""Several agents in one process, each with its own spool, journal, keys and connection: for benchmarks with many agents on a small machine.
+
+`python -m benchmarks.rig.many SITE...`. Must not know: what is measured.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+import sys
+from pathlib import Path
+
+from edge_agent import logs
+from edge_agent.agent import Agent
+from edge_agent.config import load_credentials, load_site
+
+
+async def _main(files: list[Path]) -> None:
+    stop = asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
+    tasks = []
+    for file in files:
+        site = load_site(file)
+        tasks.append(asyncio.create_task(Agent(site, load_credentials(site.credentials_dir)).run()))
+    stopping = asyncio.create_task(stop.wait())
+    done, _ = await asyncio.wait({stopping, *tasks}, return_when=asyncio.FIRST_COMPLETED)
+    for task in tasks:
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+    for task in done - {stopping}:
+        task.result()
+
+
+def main() -> None:
+    """Entry point."""
+    logs.configure("WARNING")
+    asyncio.run(_main([Path(a) for a in sys.argv[1:]]))
+
+
+if __name__ == "__main__":
+    main()
