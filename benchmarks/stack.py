@@ -71,7 +71,7 @@ class Stack:
                 self.supervisor.tick()
 
     def kill(self, name: str) -> None:
-        """kill -9 one process; the supervisor starts it again."""
+        """Kill -9 one process; the supervisor starts it again."""
         os.kill(self.supervisor.pid(name), signal.SIGKILL)
 
     def stop(self, name: str) -> None:

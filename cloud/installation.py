@@ -5,16 +5,15 @@ Must not know: HTTP, pages.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
+import shutil
 import sys
 from dataclasses import dataclass
-from pathlib import Path
 
 from cloud.bus import server as nats_server
 from cloud.bus.streams import STREAM_BYTES
-from cloud.core.settings import Settings
+from cloud.core.settings import Settings, ray_directory
 from cloud.core.supervision import Child, port_open
 from cloud.functions.devices.directory import LedgerDirectory
 from cloud.functions.devices.service import DeviceService
@@ -101,7 +100,8 @@ def children(settings: Settings) -> list[Child]:
     ray = ray_environment(settings)
     if not settings.ray_address:
         memory = str(128 << 20)
-        temporary = Path("/tmp") / ("kang-ray-" + hashlib.sha256(home.encode()).hexdigest()[:8])  # noqa: S108  socket paths must be short
+        temporary = ray_directory(settings)
+        shutil.rmtree(temporary, ignore_errors=True)
         found.append(Child("ray", [
             python, "-m", "cloud.runtime.head", "start", "--head", "--block", "--disable-usage-stats", "--include-dashboard=false", f"--port={settings.ray_port}",
             "--node-ip-address=127.0.0.1", f"--object-store-memory={memory}", f"--num-cpus={os.cpu_count() or 2}", f"--temp-dir={temporary}",

@@ -11,7 +11,7 @@ import sys
 from array import array
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Literal, cast
 
 from backports import zstd
 from google.protobuf.message import DecodeError
@@ -94,7 +94,7 @@ def encode(stamp: Stamp, readings: Iterable[Reading], *, level: int = 1) -> byte
     message = pb.Batch(
         project_id=stamp.project_id, agent_id=stamp.agent_id, epoch=stamp.epoch, sequence=stamp.sequence, base_ms=base,
         device_id=device.tobytes(), point_id=point.tobytes(), length=length.tobytes(), offset_ms=offset.tobytes(),
-        value=value.tobytes(), quality=quality.tobytes(), origin=stamp.origin, clock_state=stamp.clock_state,
+        value=value.tobytes(), quality=quality.tobytes(), origin=cast("pb.Origin", stamp.origin), clock_state=cast("pb.ClockState", stamp.clock_state),
         boot_id=stamp.boot_id, monotonic_ms=stamp.monotonic_ms)
     return zstd.compress(message.SerializeToString(), level)
 
@@ -123,7 +123,7 @@ def parse(body: bytes) -> pb.Batch:
         raise BatchError(reason="columns")
     if rows > MAX_READINGS:
         raise BatchError(reason="rows")
-    if sum(memoryview(_array("I", batch.length))) != rows:
+    if sum(_whole("I", batch.length)) != rows:
         raise BatchError(reason="series")
     if len(batch.epoch) != 16 or batch.sequence == 0:
         raise BatchError(reason="epoch")
@@ -132,8 +132,8 @@ def parse(body: bytes) -> pb.Batch:
 
 def readings(batch: pb.Batch) -> Iterator[Reading]:
     """The rows of a parsed batch, one object each (for the edge, tests and small batches; the platform stays columnar)."""
-    device, point, length = _array("I", batch.device_id), _array("H", batch.point_id), _array("I", batch.length)
-    offset, value = _array("I", batch.offset_ms), _array("d", batch.value)
+    device, point, length = _whole("I", batch.device_id), _whole("H", batch.point_id), _whole("I", batch.length)
+    offset, value = _whole("I", batch.offset_ms), _floats(batch.value)
     row = 0
     for k, n in enumerate(length):
         for _ in range(n):
@@ -149,8 +149,15 @@ def quantise(value: float, resolution: float) -> float:
     return steps * resolution if resolution >= 1 else steps / round(1 / resolution)
 
 
-def _array(code: str, data: bytes) -> array[float] | array[int]:
+def _whole(code: Literal["H", "I"], data: bytes) -> array[int]:
     column = array(code, data)
+    if _BIG:
+        column.byteswap()
+    return column
+
+
+def _floats(data: bytes) -> array[float]:
+    column = array("d", data)
     if _BIG:
         column.byteswap()
     return column

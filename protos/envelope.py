@@ -37,7 +37,8 @@ NO_CHALLENGE: Final = bytes(12)
 
 class EnvelopeError(KangError):
     """A sealed message is refused; `reason` is a stable word: length, version, suite, addressee, sender, kind, signature, decrypt, epoch,
-    replay, stale, future, challenge, chain."""
+    replay, stale, future, challenge, chain.
+    """
 
     code = "E-ENVELOPE"
     zh = "信封校验未通过（{reason}），已拒收并记录。若持续出现，请检查设备时钟与证书。"

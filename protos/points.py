@@ -171,7 +171,8 @@ _ROWS: tuple[tuple[int, str, Kind, str, str, str, float, float, float], ...] = (
     (175, "cabinet_door", _A, "", "柜门开", "Cabinet door open", 0, 1, 1),
     (176, "cabinet_temp", _G, "degC", "柜内温度", "Cabinet temperature", -60, 100, 0.1),
     (177, "cabinet_humidity", _G, "%", "柜内湿度", "Cabinet humidity", 0, 100, 0.1),
-) + tuple((200 + k, f"layer_temp_{k}", _G, "degC", f"第{k}层温度", f"Layer {k} temperature", -50.0, 1200.0, 0.1) for k in range(1, 31))
+    *((200 + k, f"layer_temp_{k}", _G, "degC", f"第{k}层温度", f"Layer {k} temperature", -50.0, 1200.0, 0.1) for k in range(1, 31)),
+)
 
 POINTS: tuple[Point, ...] = tuple(Point(*row) for row in _ROWS)
 BY_ID: dict[int, Point] = {p.id: p for p in POINTS}

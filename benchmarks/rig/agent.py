@@ -75,7 +75,7 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--site", type=Path, required=True)
     args = parser.parse_args()
-    agents.Spool = LedgerSpool  # type: ignore[misc]
+    vars(agents)["Spool"] = LedgerSpool  # the agent makes its own spool; here it keeps a ledger too
     sys.exit(cli.main(["run", "--site", str(args.site)]))
 
 

@@ -56,8 +56,8 @@ def rig(settings: Settings, name: str, *, uplink: str = "grpc", devices: int = 1
     if not credentials.exists():
         subprocess.run([sys.executable, "-m", "edge_agent.cli", "keygen", str(credentials)], check=True, stdout=subprocess.DEVNULL)
     admission = admit(settings, (credentials / "agent.request.json").read_bytes(), agent_id=agent_id, project_id=project_id, uplink=uplink)
-    for file, data in admission.files.items():
-        (credentials / file).write_bytes(data)
+    for file_name, data in admission.files.items():
+        (credentials / file_name).write_bytes(data)
     ids = service.register_devices(project_id, [NewDevice(f"{name}-d{k}", f"装置{k}", f"Device {k}", agent_id, "rig_device") for k in range(1, devices + 1)])
     ledger.close()
     port = free_ports(1)[0]
@@ -66,6 +66,6 @@ def rig(settings: Settings, name: str, *, uplink: str = "grpc", devices: int = 1
             "uplink": {**address, "partition": admission.partition}, "cycle_s": 0.5, "linger_s": linger_s, "batch_readings": 500, "heartbeat_s": 2,
             "channels": [{"name": "bus", "protocol": "modbus", "transport": "tcp", "host": "127.0.0.1", "port": port}],
             "devices": [{"id": ids[f"{name}-d{k}"], "template": str(TEMPLATE), "channel": "bus", "unit": k, "poll_s": poll_s} for k in range(1, devices + 1)]}
-    file = folder / "site.yaml"
-    file.write_text(yaml.safe_dump(site, sort_keys=False))
-    return RigAgent(agent_id, project_id, tuple(ids[f"{name}-d{k}"] for k in range(1, devices + 1)), file, folder / "state", port, folder / "field.jsonl")
+    site_file = folder / "site.yaml"
+    site_file.write_text(yaml.safe_dump(site, sort_keys=False))
+    return RigAgent(agent_id, project_id, tuple(ids[f"{name}-d{k}"] for k in range(1, devices + 1)), site_file, folder / "state", port, folder / "field.jsonl")

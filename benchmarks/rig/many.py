@@ -19,18 +19,17 @@ from edge_agent.config import load_credentials, load_site
 async def _main(files: list[Path]) -> None:
     stop = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
-    tasks = []
+    tasks: list[asyncio.Task[None]] = []
     for file in files:
         site = load_site(file)
         tasks.append(asyncio.create_task(Agent(site, load_credentials(site.credentials_dir)).run()))
-    stopping = asyncio.create_task(stop.wait())
-    done, _ = await asyncio.wait({stopping, *tasks}, return_when=asyncio.FIRST_COMPLETED)
+    for task in tasks:
+        task.add_done_callback(lambda _: stop.set())
+    await stop.wait()
     for task in tasks:
         task.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await task
-    for task in done - {stopping}:
-        task.result()
 
 
 def main() -> None:

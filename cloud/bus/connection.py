@@ -39,7 +39,7 @@ async def connect(url: str, credentials: Path, name: str, *, wait_s: float = 30.
                 url, name=name, tls=tls_context(credentials / "edge-ca.pem") if url.startswith("tls") else None,
                 nkeys_seed=str(credentials / "nats-platform.seed"), max_reconnect_attempts=-1, reconnect_time_wait=0.2, connect_timeout=5,
                 ping_interval=10, max_outstanding_pings=3, error_cb=on_error, allow_reconnect=True, pending_size=64 << 20)
-        except (OSError, nats.errors.Error, asyncio.TimeoutError) as error:
+        except (TimeoutError, OSError, nats.errors.Error) as error:
             if loop.time() > deadline:
                 raise TimeoutError(f"NATS at {url} does not answer: {error}") from error
             await asyncio.sleep(0.2)

@@ -22,7 +22,6 @@ from nats.js.errors import KeyWrongLastSequenceError, NotFoundError
 from protos import subjects
 from protos.errors import KangError
 
-
 #: Room of one partition on disk; a full stream refuses publishers, and agents keep what is refused.
 STREAM_BYTES = 512 << 20
 
@@ -55,7 +54,7 @@ async def ensure_stream(js: JetStreamContext, name: str, subject: str, *, max_by
             max_bytes=max_bytes, duplicate_window=duplicate_window_s, num_replicas=replicas, max_msg_size=2 << 20, allow_direct=True,
             metadata={"kang.identity": secrets.token_hex(8)}))
     metadata = info.config.metadata or {}
-    identity = metadata.get("kang.identity")
+    identity: str | None = metadata.get("kang.identity")
     if identity is None:
         raise KangError(problem=f"stream {name} was not made by Kang")
     return identity
@@ -102,7 +101,7 @@ class PartitionLog:
                     config=ConsumerConfig(ack_policy=AckPolicy.NONE, deliver_policy=DeliverPolicy.BY_START_SEQUENCE, opt_start_seq=self._next,
                                           inactive_threshold=300.0, mem_storage=True))
             raw = await self._subscription.fetch(limit, timeout=wait_s)
-        except (nats.errors.TimeoutError, asyncio.TimeoutError):
+        except (TimeoutError, nats.errors.TimeoutError):
             await self._check()
             return []
         except (nats.errors.Error, nats.js.errors.Error, OSError):
@@ -127,7 +126,7 @@ class PartitionLog:
         """An idle fetch may mean the consumer is gone (server restart) or the stream was recreated: look, and start again."""
         try:
             info = await self._js.stream_info(self._stream)
-        except (NotFoundError, nats.errors.Error, asyncio.TimeoutError, OSError) as error:
+        except (TimeoutError, NotFoundError, nats.errors.Error, OSError) as error:
             if isinstance(error, NotFoundError):
                 raise FencedError(partition=self._stream) from error
             await self._close()

@@ -5,7 +5,6 @@ Must not know: who asks.
 
 from __future__ import annotations
 
-import asyncio
 import dataclasses
 import json
 from typing import Any
@@ -47,7 +46,7 @@ class ControlClient:
     async def _call(self, what: str, body: dict[str, Any]) -> dict[str, Any]:
         try:
             answer = await self._client.request(f"svc.control.{what}", json.dumps(body).encode(), timeout=self._timeout)
-        except (nats.errors.Error, asyncio.TimeoutError, OSError) as error:
+        except (TimeoutError, nats.errors.Error, OSError) as error:
             raise ControlUnavailableError from error
         decoded: dict[str, Any] = json.loads(answer.data)
         if "error" in decoded:

@@ -24,7 +24,7 @@ from protos.arbitration import Authority
 from protos.kang.v1 import command_pb2 as pb
 from protos.points import BY_ID
 
-KINDS: Final[Mapping[str, int]] = {
+KINDS: Final[Mapping[str, pb.CommandKind]] = {
     "hold": pb.COMMAND_KIND_HOLD, "release": pb.COMMAND_KIND_RELEASE, "pulse": pb.COMMAND_KIND_PULSE, "stop": pb.COMMAND_KIND_STOP, "start": pb.COMMAND_KIND_START,
     "lock": pb.COMMAND_KIND_LOCK, "unlock": pb.COMMAND_KIND_UNLOCK, "emergency_stop": pb.COMMAND_KIND_EMERGENCY_STOP, "restore_heat": pb.COMMAND_KIND_RESTORE_HEAT,
 }
@@ -225,9 +225,7 @@ class Desk:
             after, code = None, ""
             if state in WAITING and now_ms >= row["deadline_ms"] + (2000 if row["maybe_delivered"] else 0):
                 after, code = (State.UNKNOWN, "E-CMD-NO-RECEIPT") if row["maybe_delivered"] else (State.EXPIRED, "E-CMD-DEADLINE")
-            elif state is State.EXECUTING and row["verify_by_ms"] and now_ms >= row["verify_by_ms"] + REPORT_GRACE_MS:
-                after, code = State.UNKNOWN, "E-CMD-NO-RESULT"
-            elif state is State.RECEIVED and now_ms >= max(row["changed_ms"], row["deadline_ms"]) + HAND_OVER_MS:
+            elif (state is State.EXECUTING and row["verify_by_ms"] and now_ms >= row["verify_by_ms"] + REPORT_GRACE_MS) or (state is State.RECEIVED and now_ms >= max(row["changed_ms"], row["deadline_ms"]) + HAND_OVER_MS):
                 after, code = State.UNKNOWN, "E-CMD-NO-RESULT"
             elif state is State.UNKNOWN and not row["handed"] and now_ms >= row["changed_ms"] + HAND_OVER_MS:
                 with self.journal.transaction():

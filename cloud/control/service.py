@@ -139,7 +139,7 @@ class Service:
             self._wake.clear()
             try:
                 await asyncio.wait_for(self._wake.wait(), 0.25)
-            except asyncio.TimeoutError:
+            except TimeoutError:
                 continue
 
     async def _send(self, row: Any, slots: asyncio.Semaphore) -> None:
@@ -154,7 +154,7 @@ class Service:
                     outcome = "sent"
                 except nats.errors.NoRespondersError:
                     outcome = "offline"
-                except (nats.errors.Error, asyncio.TimeoutError, OSError):
+                except (TimeoutError, nats.errors.Error, OSError):
                     outcome = "maybe"
             if self.desk.attempted(row["id"], outcome, now_ms()):
                 await self._announce(row["id"])
@@ -189,7 +189,7 @@ class Service:
                         await self._client.publish(subjects.down(project_id, agent_id, "ack"), ack.SerializeToString())
                     if messages:
                         await stream.purge(messages[-1].sequence)
-            except (FencedError, nats.errors.Error, nats.js.errors.Error, OSError, asyncio.TimeoutError) as error:
+            except (TimeoutError, FencedError, nats.errors.Error, nats.js.errors.Error, OSError) as error:
                 log.warning("results stream: %s; opening it again", error)
                 await asyncio.sleep(0.5)
 

@@ -171,7 +171,8 @@ class CommandRequest:
 class CommandBus(Protocol):
     """The command service (远程控制). Views are plain dicts: {id, project_id, device_id, point_id, kind, value, low, high, authority, state, version,
     actor, reason, created_ms, deadline_ms, expires_ms, readback, code, detail, verify_by_ms, steps: [{state, at_ms, code, detail}]};
-    state in accepted, queued, sent, received, executing, verified, failed, expired, superseded, refused, unknown."""
+    state in accepted, queued, sent, received, executing, verified, failed, expired, superseded, refused, unknown.
+    """
 
     async def submit(self, request: CommandRequest) -> dict[str, Any]: ...
     async def get(self, command_id: str) -> dict[str, Any] | None: ...
@@ -186,11 +187,13 @@ class Live(Protocol):
 
     def watch(self, project_ids: Sequence[int], device_ids: Sequence[int] = ()) -> AsyncIterator[dict[str, Any]]:
         """Events until the iterator is closed: {type: "values", project_id, rows: [[device_id, point_id, at_ms, value, quality]]},
-        {type: "command", ...CommandBus view}, {type: "alarm", ...}, {type: "agent", ...agents() row}. Devices named are leased on the live lane."""
+        {type: "command", ...CommandBus view}, {type: "alarm", ...}, {type: "agent", ...agents() row}. Devices named are leased on the live lane.
+        """
         ...
 
     async def agents(self, project_id: int | None = None) -> list[dict[str, Any]]:
         """Agents as last heard: {project_id, agent_id, online, last_heard_ms, clock_offset_ms, clock_trusted, clock_source, spool_batches, spool_readings,
         oldest_ms, version, cpu_share, rss_bytes, devices: [{device_id, online, last_ok_ms, error_code, local_manual, locked_out,
-        lockout_holder, lockout_reason, holders: [{point_id, authority, value, until_ms, holder, reason}]}]}."""
+        lockout_holder, lockout_reason, holders: [{point_id, authority, value, until_ms, holder, reason}]}]}.
+        """
         ...

@@ -5,6 +5,7 @@ Secrets never stand here: they are files of mode 0600 in the credentials directo
 
 from __future__ import annotations
 
+import hashlib
 import os
 import tomllib
 from dataclasses import dataclass, fields
@@ -85,6 +86,11 @@ class Settings:
                 value = getattr(self, field.name)
                 lines.append(f'{field.name} = "{value}"\n' if isinstance(value, str) else f"{field.name} = {value}\n")
         (self.home / "kang.toml").write_text("".join(lines))
+
+
+def ray_directory(settings: Settings) -> Path:
+    """Where our own Ray head keeps its sockets and logs: short, because socket paths must be."""
+    return Path("/tmp") / ("kang-ray-" + hashlib.sha256(str(settings.home).encode()).hexdigest()[:8])  # noqa: S108
 
 
 def load(home: Path, **overrides: str | int) -> Settings:

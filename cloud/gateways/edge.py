@@ -28,7 +28,7 @@ from cloud.ledger import open_ledger
 from cloud.security.certificates import EDGE_ZONE, Authority
 from protos import subjects
 from protos.envelope import EnvelopeError, Header
-from protos.kang.v1 import link_pb2, link_pb2_grpc, telemetry_pb2
+from protos.kang.v1 import link_pb2, link_pb2_grpc
 
 log = logging.getLogger("kang.gateway")
 WINDOW = 64
@@ -180,7 +180,7 @@ async def serve(home: Path) -> None:
         ("grpc.max_receive_message_length", 2 << 20), ("grpc.keepalive_time_ms", 20_000), ("grpc.keepalive_timeout_ms", 10_000),
         ("grpc.http2.min_ping_interval_without_data_ms", 5_000), ("grpc.keepalive_permit_without_calls", 1), ("grpc.so_reuseport", 0),
         ("grpc.max_connection_age_ms", 3_600_000), ("grpc.max_connection_age_grace_ms", 10_000)])
-    link_pb2_grpc.add_EdgeLinkServicer_to_server(EdgeLink(relay, client), server)
+    link_pb2_grpc.add_EdgeLinkServicer_to_server(EdgeLink(relay, client), server)  # type: ignore[no-untyped-call]  # generated
     server.add_secure_port(f"{settings.gateway_host}:{settings.gateway_port}", credentials)
     await server.start()
     log.info("gateway listens on %s:%d", settings.gateway_host, settings.gateway_port)

@@ -99,7 +99,7 @@ class Relay:
             except (nats.errors.Error, nats.js.errors.Error, OSError):
                 log.warning("the results stream is gone and cannot be made yet")
             return "E-LINK-BUSY"
-        except (nats.errors.Error, nats.js.errors.Error, OSError, asyncio.TimeoutError) as error:
+        except (TimeoutError, nats.errors.Error, nats.js.errors.Error, OSError) as error:
             log.warning("hand-over refused: %s", type(error).__name__)
             return "E-LINK-BUSY"
         return ""
@@ -115,7 +115,7 @@ class Relay:
                 signed = json.loads(answer.data)
                 welcome.wall_ms, welcome.signature = signed["wall_ms"], bytes.fromhex(signed["signature"])
                 self._signed.add((beat.agent_id, beat.boot_id))
-            except (nats.errors.Error, asyncio.TimeoutError, OSError):
+            except (TimeoutError, nats.errors.Error, OSError):
                 log.warning("no signed time: the command service does not answer")
         return welcome
 

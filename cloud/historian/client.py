@@ -19,7 +19,6 @@ from clickhouse_connect.driver.client import Client
 from clickhouse_connect.driver.exceptions import DatabaseError, OperationalError
 
 from cloud.core.settings import Settings
-
 from protos.errors import KangError
 
 log = logging.getLogger("kang.historian")

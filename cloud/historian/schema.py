@@ -12,8 +12,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 DATABASE = "heat"
-_TOKEN = "non_replicated_deduplication_window = 10000"
-_SAFE = f"SETTINGS {_TOKEN}, fsync_after_insert = 1, fsync_part_directory = 1"
+_WINDOW = "non_replicated_deduplication_window = 10000"
+_SAFE = f"SETTINGS {_WINDOW}, fsync_after_insert = 1, fsync_part_directory = 1"
 #: Reference of a batch: generation << 51 | partition << 40 | stream sequence (12, 11 and 40 bits). Stored as FIRST_WINS - reference.
 FIRST_WINS = 1 << 63
 
@@ -27,7 +27,7 @@ STATEMENTS: tuple[str, ...] = (
     TTL toDateTime(ts) + INTERVAL 4 YEAR {_SAFE}""",
     f"""CREATE TABLE IF NOT EXISTS {DATABASE}.latest (
         project_id UInt32, device_id UInt32, point_id UInt16, ts DateTime64(3, 'UTC'), value Float64, quality UInt8
-    ) ENGINE = ReplacingMergeTree(ts) ORDER BY (project_id, device_id, point_id) SETTINGS {_TOKEN}""",
+    ) ENGINE = ReplacingMergeTree(ts) ORDER BY (project_id, device_id, point_id) SETTINGS {_WINDOW}""",
     f"""CREATE MATERIALIZED VIEW IF NOT EXISTS {DATABASE}.latest_of_raw TO {DATABASE}.latest AS
         SELECT project_id, device_id, point_id, max(r.ts) AS ts, argMax(r.value, r.ts) AS value, argMax(r.quality, r.ts) AS quality
         FROM {DATABASE}.raw AS r GROUP BY project_id, device_id, point_id""",

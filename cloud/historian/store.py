@@ -133,14 +133,14 @@ class Handler(BaseHTTPRequestHandler):
         super().setup()
         self.connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
-    def do_GET(self) -> None:  # noqa: N802
+    def do_GET(self) -> None:
         """/ping and read queries."""
         if self.path.startswith("/ping"):
             self._answer(200, b"Ok.\n")
         else:
             self._run(b"")
 
-    def do_POST(self) -> None:  # noqa: N802
+    def do_POST(self) -> None:
         """Queries and inserts."""
         length = int(self.headers.get("Content-Length") or -1)
         if self.headers.get("Transfer-Encoding", "").lower() == "chunked":

@@ -85,7 +85,7 @@ class Decoder:
         except batches.BatchError as error:
             return Rejected(project_id, agent_id, epoch, sequence, f"batch_{error.reason}", error.message("en"), opened.body)
         rows = len(parsed.quality)
-        if parsed.project_id != project_id or (parsed.agent_id != agent_id and agent_id != RELEASE_AGENT):
+        if parsed.project_id != project_id or agent_id not in (parsed.agent_id, RELEASE_AGENT):
             return Rejected(project_id, agent_id, epoch, sequence, "project",
                             f"the batch says project {parsed.project_id}, agent {parsed.agent_id!r}; it came as project {project_id}, agent {agent_id!r}", opened.body, rows)
         if parsed.epoch != header.epoch or parsed.sequence != header.sequence:

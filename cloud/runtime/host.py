@@ -125,6 +125,12 @@ class ProjectHost:
     async def _notify(self, event: dict[str, Any]) -> None:
         await self._client.publish(f"event.{event['project_id']}", json.dumps(event).encode())
 
+    async def node(self) -> str:
+        """The Ray node this host stands on."""
+        import ray
+
+        return str(ray.get_runtime_context().get_node_id())
+
     async def stats(self) -> dict[str, Any]:
         """What this host does: counters and state per partition, its process id."""
         return {"name": self._name, "pid": os.getpid(), "partitions": {

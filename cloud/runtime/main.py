@@ -20,7 +20,8 @@ from ray.exceptions import RayError
 
 from cloud.bus.connection import connect
 from cloud.core.log import configure
-from cloud.core.settings import Settings, load
+from cloud.core.settings import Settings, load, ray_directory
+from cloud.core.supervision import port_open
 from cloud.functions.devices.directory import LedgerDirectory
 from cloud.historian.client import ClickHouse, HistorianQueryError, HistorianUnavailableError
 from cloud.historian.schema import create
@@ -64,7 +65,7 @@ class Supervisor:
             try:
                 await asyncio.wait_for(_reference(host.start.remote()), 60)
                 figures[name] = await asyncio.wait_for(_reference(host.stats.remote()), 10)
-            except (RayError, asyncio.TimeoutError) as error:
+            except (TimeoutError, RayError) as error:
                 log.warning("host %s does not answer: %s", name, type(error).__name__)
                 figures[name] = {"name": name, "state": "unreachable"}
         return figures
@@ -113,6 +114,11 @@ async def serve(settings: Settings) -> None:
     sys.exit(1)
 
 
+def _raylet_up(settings: Settings) -> bool:
+    """Has our own head's raylet made its socket?"""
+    return any(ray_directory(settings).glob("session_latest/sockets/raylet"))
+
+
 def main(argv: list[str] | None = None) -> None:
     """`python -m cloud.runtime.main --home DIR`."""
     parser = argparse.ArgumentParser(prog="kang-runtime")
@@ -120,7 +126,12 @@ def main(argv: list[str] | None = None) -> None:
     args = parser.parse_args(argv)
     configure("runtime")
     settings = load(args.home)
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 120
+    while not settings.ray_address and not (port_open(settings.ray_port) and _raylet_up(settings)):
+        # Asking a head that is not there yet would block for half a minute.
+        if time.monotonic() > deadline:
+            sys.exit("the Ray head does not come up")
+        time.sleep(0.2)
     while True:
         try:
             ray.init(address=settings.ray_address or f"127.0.0.1:{settings.ray_port}", namespace=NAMESPACE, log_to_driver=False, logging_level=logging.WARNING)

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
-
 import logging
+from dataclasses import dataclass
 
 import clickhouse_connect
 from clickhouse_connect.driver.exceptions import Error

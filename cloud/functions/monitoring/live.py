@@ -142,7 +142,7 @@ class Twin:
         order = np.lexsort((at_ms, index))
         index, at_ms, value, quality = index[order], at_ms[order], value[order], quality[order]
         changes = self._judge(index, at_ms, value, quality) if judge else []
-        last = np.flatnonzero(np.append(index[1:] != index[:-1], True))  # noqa: FBT003
+        last = np.flatnonzero(np.append(index[1:] != index[:-1], True))
         newest = last[at_ms[last] > self.at_ms[index[last]]]
         self.at_ms[index[newest]], self.value[index[newest]], self.quality[index[newest]] = at_ms[newest], value[newest], quality[newest]
         return changes
@@ -153,7 +153,7 @@ class Twin:
             return []
         changes: list[AlarmChange] = []
         points = index[rows]
-        starts = np.flatnonzero(np.append(True, points[1:] != points[:-1]))  # noqa: FBT003
+        starts = np.flatnonzero(np.append(True, points[1:] != points[:-1]))
         for start, end in zip(starts, [*starts[1:], len(rows)], strict=True):
             mine = rows[start:end]
             values, times = value[mine], at_ms[mine]
