@@ -259,11 +259,15 @@ class Agent:
     async def _tend_clock(self) -> None:
         while True:
             self.clock.local(synchronised=self.system.clock_synchronised())
-            now = self.now()
-            if now.trusted and now.wall_ms - self.clock.floor_ms >= FLOOR_MS:
-                self.clock.floor_ms = now.wall_ms
-                await asyncio.to_thread(self.spool.raise_floor, now.wall_ms)
+            self._raise_floor()
             await asyncio.sleep(10)
+
+    def _raise_floor(self) -> None:
+        """Write down a trusted time, so that no later life believes in an earlier one."""
+        now = self.now()
+        if now.trusted and now.wall_ms - self.clock.floor_ms >= FLOOR_MS:
+            self.clock.floor_ms = now.wall_ms
+            self.spool.raise_floor(now.wall_ms)
 
     # --- deciding and writing
 
@@ -348,6 +352,7 @@ class Agent:
         """The platform's time, when signed."""
         if welcome.signature and not self.clock.welcome(welcome, self.challenges.all(), self.system.wall_ms(), self.system.mono_ms()):
             log.warning("signed time refused")
+        self._raise_floor()  # before anything is stamped with it
 
 
 async def _durably(work: Callable[[], object]) -> None:

@@ -400,9 +400,10 @@ class Desk:
             raise CommandError(f"interlock.{lock.id}", lock.en if lock.when.point in values else f"{lock.when.point} is not readable")
 
     def _supersede(self, device: int, which: Callable[[Entry], bool], now_ms: int) -> None:
-        """Close open commands. A pulse that went out is not taken back by a newer wish: its own read-back says what became of it."""
+        """Close open commands and forget their holds. A pulse that went out is not taken back by a newer wish: its own read-back says what became of it."""
         for entry in self.journal.open_entries(device):
             if which(entry) and entry.stage in OPEN and entry.phase == WAIT:
+                self.journal.drop_holds_of(entry.id)  # or it would come back when the newer wish ends
                 self.close(entry, pb.STAGE_SUPERSEDED, now_ms, code="superseded")
 
     def _drop_wishes(self, device: int, strongest: Authority) -> None:

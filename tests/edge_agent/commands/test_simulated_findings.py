@@ -74,3 +74,12 @@ def test_after_a_restart_nobody_says_surely_not_written(bench):
     bench.plant.values["phase_loss_alarm"] = 1
     bench.run(5)
     assert bench.stage(hold) == "failed:interlock.phase_loss"
+
+
+def test_a_superseded_hold_does_not_come_back_when_the_stop_above_it_ends(bench):
+    hold = bench.command("hold", "enable_command", 1.0)
+    bench.give(hold)
+    bench.do("emergency_stop", expires_ms=bench.now.wall_ms + 5_000)
+    assert bench.stage(hold).startswith("superseded")
+    bench.run(20)
+    assert ("enable_command", 1.0) not in bench.plant.writes
