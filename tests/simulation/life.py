@@ -1,4 +1,4 @@
-"""One life: fifty boxes, the platform, people with wishes, and whatever goes wrong; then the faults stop and everything drains.
+"""One life: fifty boxes (a dozen in three lives of four), the platform, people with wishes, whatever goes wrong; then the faults stop and all drains.
 
 `live(seed)` returns what was found. Must not know: how many lives there are.
 """
@@ -27,6 +27,7 @@ from tests.simulation.store import Engine
 from tests.simulation.world import Process, World
 
 AGENTS: Final = 50
+FEW: Final = 12
 DRAIN_S: Final = 1500.0
 SETPOINT, ENABLE, RESET = (BY_KEY[k].id for k in ("leaving_temp_setpoint", "enable_command", "reset_command"))
 
@@ -63,10 +64,11 @@ class Life:
 
     def __post_init__(self) -> None:
         w, r = self.world, self.world.chance("life")
+        self.agents = FEW if w.seed % 4 else AGENTS  # among few boxes each gets more attention
         stormy = r.random()
         self.seconds = r.uniform(25, 65)
         self.net = Net(w, Weather(drop=0.06 * stormy, double=0.08 * r.random(), flip=0.01 * (r.random() < 0.3), delay_s=r.choice((0.05, 0.4)), late=0.06 * r.random(), late_s=r.uniform(5, 40)))
-        self.directory = people.Directory(AGENTS, r.choice((4, 7, 10)))
+        self.directory = people.Directory(self.agents, r.choice((4, 7, 10)))
         self.engine = Engine(w, window=r.choice((3, 10, 10_000)))
         self.gateway = Gateway(w, self.net, self.directory, r.choice((1, 2, 3)), r.choice((5.0, 30.0, 120.0)))
         self.records = Records()
@@ -75,7 +77,7 @@ class Life:
         self.control = Control(w, self.gateway, self.disk, crash=0.002 * r.random(), make_desk=self.cast.desk)
         self.gateway.control = self.control
         crash = 0.003 * r.random()
-        for k in range(AGENTS):
+        for k in range(self.agents):
             self.boxes.append(Box(w, k, self.folder, self.gateway, self._freed, crash=crash, make_agent=self.cast.agent))
 
     def _freed(self, box: Box, first: int, last: int) -> None:
@@ -125,7 +127,7 @@ class Life:
     # --- people
 
     def _request(self, r: random.Random) -> dict[str, Any]:
-        device = r.randint(1, 12) if r.random() < 0.7 else r.randint(1, AGENTS)  # some boilers get a lot of attention
+        device = r.randint(1, 12) if r.random() < 0.7 else r.randint(1, self.agents)  # some boilers get a lot of attention
         info = self.directory.device(device)
         assert info is not None
         kind = r.choices(("hold", "release", "pulse", "stop", "start", "lock", "unlock", "emergency_stop", "restore_heat"), (10, 2, 6, 3, 3, 2, 3, 2, 2))[0]
