@@ -131,7 +131,6 @@ class Writer:
         await self.books(flush.alarms, flush.quarantine, flush.gaps, token)
         for month, block in raw_blocks(flush.batches):
             await self._insert("raw", block, RAW, f"{token}:{month}")
-        await self.books(flush.alarms, flush.quarantine, flush.gaps, token)
         if flush.touched:
             await self._insert("touched", _touched_block(flush.touched), ["project_id", "hour", "ref"], f"{token}:touched")
         if flush.cursors:
@@ -210,10 +209,12 @@ def raw_blocks(batches: Sequence[BatchRow]) -> list[tuple[str, bytes]]:
     lengths = [len(b.columns) for b in batches]
     project = np.repeat(np.array([b.project_id for b in batches], "<u4"), lengths)
     ref = np.repeat(np.array([FIRST_WINS - b.ref for b in batches], "<u8"), lengths)
-    month = columns.at_ms.astype("datetime64[ms]").astype("datetime64[M]")
+    low, high = (np.array([columns.at_ms.min(), columns.at_ms.max()]) if len(columns) else np.zeros(2, "<i8")).astype("datetime64[ms]").astype("datetime64[M]")
+    one = low == high  # nearly always: then no row needs a calendar
+    month = np.array([low]) if one else columns.at_ms.astype("datetime64[ms]").astype("datetime64[M]")
     out = []
-    for value in np.unique(month):
-        which = slice(None) if (month[0] == value and (month == value).all()) else np.flatnonzero(month == value)
+    for value in np.unique(month) if len(columns) else ():
+        which = slice(None) if one else np.flatnonzero(month == value)
         part = (project[which], columns.device[which], columns.point[which], columns.at_ms[which], columns.value[which], columns.quality[which], ref[which])
         kinds = ("UInt32", "UInt32", "UInt16", _MS, "Float64", "UInt8", "UInt64")
         out.append((str(value), native_block(list(zip(RAW, kinds, part, strict=True)), len(part[0]))))

@@ -104,6 +104,10 @@ class Life:
         if r.random() < 0.3:
             streams = [*self.gateway.telemetry, self.gateway.results]
             loop.call_later(r.uniform(10, self.seconds), r.choice(streams).recreate)
+        if r.random() < 0.2:
+            at = r.uniform(5, self.seconds)
+            loop.call_later(at, self.records.backup)
+            loop.call_later(r.uniform(at, self.seconds), self.records.restore)
         for n in range(r.randint(20, 60)):
             loop.call_later(r.uniform(6, self.seconds), self._wish, f"k{n}", self._request(r), 0)
         loop.call_later(self.seconds, self._calm)

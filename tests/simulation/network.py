@@ -191,6 +191,18 @@ class Records:
     def __init__(self) -> None:
         self.entries: dict[int, tuple[dict[str, Any], int]] = {}
         self.revision = 0
+        self._older: dict[int, tuple[dict[str, Any], int]] = {}
+
+    def backup(self) -> None:
+        """Keep a copy."""
+        self._older = dict(self.entries)
+
+    def restore(self) -> None:
+        """The bucket comes back as it was at the last copy (or empty), with new revisions."""
+        self.entries = {}
+        for partition, (claim, _) in self._older.items():
+            self.revision += 1
+            self.entries[partition] = (claim, self.revision)
 
 
 class SimClaims:
