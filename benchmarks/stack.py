@@ -6,6 +6,7 @@ Uses the same installation code as `kang up`. Must not know: what is measured on
 from __future__ import annotations
 
 import os
+import secrets
 import signal
 import socket
 import threading
@@ -22,15 +23,18 @@ ALL = ("nats", "store", "control", "gateway", "ray", "runtime", "portal")
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports nobody listens on right now."""
-    sockets = [socket.socket() for _ in range(count)]
-    try:
-        for s in sockets:
-            s.bind(("127.0.0.1", 0))
-        return [int(s.getsockname()[1]) for s in sockets]
-    finally:
-        for s in sockets:
-            s.close()
+    """Ports nobody listens on, below those the system hands out to outgoing connections (which would take them before they are used)."""
+    found: list[int] = []
+    while len(found) < count:
+        port = 21_000 + secrets.randbelow(11_000)
+        with socket.socket() as trial:
+            try:
+                trial.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+        if port not in found:
+            found.append(port)
+    return found
 
 
 class Stack:

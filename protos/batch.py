@@ -64,13 +64,13 @@ class Stamp:
     origin: int = pb.ORIGIN_MEASURED
 
 
-def encode(stamp: Stamp, readings: Iterable[Reading], *, level: int = 1) -> bytes:
+def encode(stamp: Stamp, readings: Iterable[Reading], *, level: int = 3) -> bytes:
     """Pack readings into a compressed batch body. Rows are grouped by series, then ordered by time.
 
     Args:
         stamp: identity of the batch; `monotonic_ms` belongs to the earliest reading.
         readings: at least one.
-        level: zstd level.
+        level: zstd level; 3 is 5 % smaller than 1 for the same time (make bench-data, row 5).
     """
     rows = sorted(readings, key=lambda r: (r.device_id, r.point_id, r.at_ms))
     base = min(r.at_ms for r in rows)
@@ -107,12 +107,15 @@ def parse(body: bytes) -> pb.Batch:
     """
     if len(body) > MAX_BODY:
         raise BatchError(reason="oversize")
+    frame = zstd.ZstdDecompressor()
     try:
-        clear = zstd.ZstdDecompressor().decompress(body, MAX_DECODED + 1)
+        clear = frame.decompress(body, MAX_DECODED + 1)
     except (zstd.ZstdError, EOFError):
         raise BatchError(reason="compressed") from None
     if len(clear) > MAX_DECODED:
         raise BatchError(reason="oversize")
+    if not frame.eof or frame.unused_data:
+        raise BatchError(reason="compressed")
     try:
         batch = pb.Batch.FromString(clear)
     except DecodeError:

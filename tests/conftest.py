@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from cloud.ledger import Ledger, migrate, open_ledger
+from tests.support.real import Real
 
 
 @pytest.fixture(scope="session")
@@ -35,3 +36,10 @@ def _settle(opened: Ledger) -> None:
     with opened.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
         connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)")
     opened.close()
+
+
+@pytest.fixture(scope="session")
+def real(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Real]:
+    """The whole platform with a live plant; started once, when the first test asks for it."""
+    with Real(tmp_path_factory.mktemp("real")) as running:
+        yield running

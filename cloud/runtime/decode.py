@@ -60,6 +60,16 @@ class Decoder:
         self._directory = directory
         self._opener = Opener(subjects.PLATFORM_IDENTITY, telemetry_key)
         self._platform_public = platform_public
+        self._loaded: dict[bytes, Ed25519PublicKey] = {}
+
+    def _key(self, public: bytes) -> Ed25519PublicKey:
+        """A public key, loaded once."""
+        key = self._loaded.get(public)
+        if key is None:
+            if len(self._loaded) >= 20_000:
+                self._loaded.clear()
+            key = self._loaded[public] = Ed25519PublicKey.from_public_bytes(public)
+        return key
 
     def open(self, subject: str, data: bytes) -> Arrived | Rejected:
         """Open one message of a telemetry subject `tel.<partition>.<project>.<agent>`."""
@@ -78,7 +88,7 @@ class Decoder:
             if header.sender == identity_hash(identity):
                 epoch, sequence = header.epoch, header.sequence
             opened = self._opener.open(data, Kind.BATCH)
-            opened.verify(Ed25519PublicKey.from_public_bytes(public), identity)
+            opened.verify(self._key(public), identity)
             parsed = batches.parse(opened.body)
         except EnvelopeError as error:
             return Rejected(project_id, agent_id, epoch, sequence, f"envelope_{error.reason}", error.message("en"), data)

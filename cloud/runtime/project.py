@@ -42,6 +42,8 @@ class Project:
     def __init__(self, info: ProjectInfo, devices: Iterable[DeviceInfo]) -> None:
         self.info = info
         self._agents: dict[int, str] = {}
+        self._owner: Array = np.empty(0, "<i4")  # of each point of the twin: number of its agent in `_numbers`
+        self._numbers: dict[str, int] = {}
         self.twin = Twin([])
         self.refresh(info, devices)
 
@@ -53,6 +55,8 @@ class Project:
         twin = Twin(listed)
         twin.adopt(self.twin)
         self.twin = twin
+        self._numbers = {agent: k for k, agent in enumerate(dict.fromkeys(self._agents.values()))}
+        self._owner = np.array([self._numbers[self._agents[int(key) >> 16]] for key in twin.keys], "<i4")
 
     def restore(self, latest: Sequence[Latest], alarms: Sequence[LastAlarm]) -> None:
         """Take up stored values and the newest alarm of each rule after a restart."""
@@ -67,10 +71,20 @@ class Project:
             received_ms: when the stream stored it, UTC milliseconds; later timestamps than this + 10 min are refused.
             judge: False for backfill: alarms do not fire again.
         """
+        index, known = self.twin.locate(columns.device, columns.point)
+        number = self._numbers.get(agent_id, -1)
+        usable = columns.quality != 2
+        if len(columns) and number >= 0 and known.all():
+            fine = (self._owner[index] == number) & (np.isfinite(columns.value) & self.twin.within(index, columns.value) | ~usable)
+            if fine.all() and int(columns.at_ms.max()) <= received_ms + FUTURE_MS and int(columns.at_ms.min()) >= OLDEST_MS:
+                return self._accept(columns, index, [], judge=judge)
+        return self._sort_out(agent_id, columns, received_ms, index, known, usable, judge=judge)
+
+    def _sort_out(self, agent_id: str, columns: Columns, received_ms: int, index: Array, known: Array, usable: Array, *, judge: bool) -> Effects:
+        """Something is wrong with some rows: name each for its first fault, take the rest."""
         aside: list[SetAside] = []
         mine = np.array([self._agents.get(int(d)) == agent_id for d in np.unique(columns.device)])
         owned = mine[np.searchsorted(np.unique(columns.device), columns.device)]
-        index, known = self.twin.locate(columns.device, columns.point)
         fine = np.ones(len(columns), bool)
 
         def refuse(bad: Array, reason: str, what: str) -> None:
@@ -85,12 +99,13 @@ class Project:
         refuse(~known, "point", "{n} rows of device {device}, point {point}, which is not registered")
         refuse(columns.at_ms > received_ms + FUTURE_MS, "future", "{n} rows stamped ahead of their arrival, first at {at} ms")
         refuse(columns.at_ms < OLDEST_MS, "past", "{n} rows stamped before 2015, first at {at} ms")
-        usable = (columns.quality != 2)
         refuse(~np.isfinite(columns.value) & usable, "not_finite", "{n} rows that are not a number, device {device}, point {point}")
         refuse(usable & ~self.twin.within(index, columns.value) & known, "range", "{n} rows outside the physical range, device {device}, point {point}, first {value}")
+        return self._accept(columns.take(fine), index[fine], aside, judge=judge)
+
+    def _accept(self, accepted: Columns, where: Array, aside: list[SetAside], *, judge: bool) -> Effects:
+        """Take rows into the twin and judge alarms."""
         # A BAD value (sensor fault) is kept as evidence, but a store of finite numbers needs a number.
-        accepted = columns if fine.all() else columns.take(fine)
-        where = index if fine.all() else index[fine]
         if len(accepted):
             odd = ~np.isfinite(accepted.value)
             if odd.any():

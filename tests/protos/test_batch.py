@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import pytest
 from backports import zstd
@@ -42,7 +43,7 @@ def test_columns_that_contradict_each_other_are_refused(change, reason):
 
 
 @pytest.mark.parametrize(("body", "reason"), [
-    (b"", "columns"), (b"not zstd", "compressed"), (zstd.compress(b"\xff" * 50), "protobuf"), (zstd.compress(bytes(5 << 20)), "oversize"), (bytes(2 << 20), "oversize")])
+    (b"", "compressed"), (zstd.compress(b""), "columns"), (b"not zstd", "compressed"), (zstd.compress(b"\xff" * 50), "protobuf"), (zstd.compress(bytes(5 << 20)), "oversize"), (bytes(2 << 20), "oversize")])
 def test_rubbish_is_refused_by_name(body, reason):
     with pytest.raises(BatchError) as caught:
         batch.parse(body)
@@ -67,3 +68,12 @@ def test_quantising_passes_what_is_not_finite():
     assert math.isnan(batch.quantise(math.nan, 0.1))
     assert batch.quantise(math.inf, 0.1) == math.inf
     assert batch.quantise(12.345, 0) == 12.345
+
+
+@pytest.mark.parametrize("damage", [lambda b: b[:-1], lambda b: b[:-3], lambda b: b[: len(b) // 2], lambda b: b + b"\x00"], ids=["a byte short", "three short", "half", "a byte more"])
+def test_a_body_that_was_cut_or_lengthened_is_refused_even_when_what_is_left_decompresses(damage: Callable[[bytes], bytes]) -> None:
+    rows = [Reading(1, 1, 1_790_000_000_000 + k, float(k)) for k in range(5000)]
+    body = batch.encode(Stamp(1, "a", bytes(16), 1, bytes(16)), rows)
+    with pytest.raises(BatchError) as caught:
+        batch.parse(damage(body))
+    assert caught.value.reason == "compressed"

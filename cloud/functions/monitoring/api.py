@@ -31,7 +31,8 @@ api = router()
 Given = Annotated[Services, Depends(services)]
 RESOLUTIONS = (0, 60, 900, 3600, 86400)
 _MAX_SERIES = 40
-_MAX_SPAN_MS = 370 * 86_400_000
+_MAX_SPAN_MS = 3660 * 86_400_000
+_MAX_BUCKETS = 40_000
 
 
 @api.get("/overview")
@@ -240,7 +241,9 @@ def _resolution(resolution_s: int, allowed: Sequence[int]) -> None:
 
 def _span(start_ms: int, end_ms: int, resolution_s: int | None) -> None:
     if not 0 <= start_ms < end_ms or end_ms - start_ms > _MAX_SPAN_MS:
-        raise HistoryQueryError(reason_zh="起止时间应先后有序且不超过 370 天", reason_en="start must precede end, by at most 370 days")
+        raise HistoryQueryError(reason_zh="起止时间应先后有序且不超过十年", reason_en="start must precede end, by at most ten years")
+    if resolution_s and (end_ms - start_ms) / 1000 / resolution_s > _MAX_BUCKETS:
+        raise HistoryQueryError(reason_zh=f"每个测点一次最多 {_MAX_BUCKETS} 个时段，请放宽分辨率", reason_en=f"at most {_MAX_BUCKETS} intervals a point at once; choose a coarser resolution")
     if resolution_s == 0 and end_ms - start_ms > 7 * 86_400_000:
         raise HistoryQueryError(reason_zh="原始数据一次最多 7 天", reason_en="raw data: at most 7 days at once")
 

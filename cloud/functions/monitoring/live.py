@@ -139,8 +139,10 @@ class Twin:
         """
         if not len(index):
             return []
-        order = np.lexsort((at_ms, index))
-        index, at_ms, value, quality = index[order], at_ms[order], value[order], quality[order]
+        rising = (index[1:] > index[:-1]) | ((index[1:] == index[:-1]) & (at_ms[1:] >= at_ms[:-1]))
+        if not rising.all():  # a sealed batch comes in this order; what was joined or released may not
+            order = np.lexsort((at_ms, index))
+            index, at_ms, value, quality = index[order], at_ms[order], value[order], quality[order]
         changes = self._judge(index, at_ms, value, quality) if judge else []
         last = np.flatnonzero(np.append(index[1:] != index[:-1], True))
         newest = last[at_ms[last] > self.at_ms[index[last]]]
