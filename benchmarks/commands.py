@@ -16,6 +16,7 @@ from typing import Any
 
 import grpc
 import httpx
+import nats
 
 from benchmarks.report import QUICK, Report, quantile
 from benchmarks.rig.build import RigAgent, rig
@@ -72,6 +73,12 @@ async def bare_nats(stack: Stack, count: int) -> list[float]:
 
     await answering.subscribe("bench.ping", cb=reply)
     await answering.flush()
+    for _ in range(50):
+        try:
+            await asking.request("bench.ping", b"x", timeout=1)
+            break
+        except nats.errors.NoRespondersError:
+            await asyncio.sleep(0.02)
     times = []
     for _ in range(count):
         started = time.perf_counter()

@@ -34,6 +34,14 @@ class FencedError(KangError):
     en = "Partition {partition} is owned by another process now; this one stops writing. Nothing to do."
 
 
+class StreamLostError(KangError):
+    """The stream is not the one that was opened: it was deleted, or made again with a new identity."""
+
+    code = "E-STREAM-LOST"
+    zh = "数据流 {stream} 已丢失或重建，正在按新身份重新打开；未确认的批次由边缘重发。"
+    en = "Stream {stream} was lost or made again; it is opened under its new identity, and agents send again what was not acknowledged."
+
+
 @dataclass(frozen=True, slots=True)
 class Message:
     """One message of a partition's log. `received_ms`: when the stream stored it, UTC milliseconds."""
@@ -92,7 +100,7 @@ class PartitionLog:
         """Up to `limit` messages in order; an empty list after `wait_s` without any. Survives server restarts.
 
         Raises:
-            FencedError: the stream is not the one opened (it was lost and created again).
+            StreamLostError: the stream is not the one opened.
         """
         try:
             if self._subscription is None:
@@ -128,11 +136,11 @@ class PartitionLog:
             info = await self._js.stream_info(self._stream)
         except (TimeoutError, NotFoundError, nats.errors.Error, OSError) as error:
             if isinstance(error, NotFoundError):
-                raise FencedError(partition=self._stream) from error
+                raise StreamLostError(stream=self._stream) from error
             await self._close()
             return
         if (info.config.metadata or {}).get("kang.identity") != self.identity:
-            raise FencedError(partition=self._stream)
+            raise StreamLostError(stream=self._stream)
         if info.state.last_seq >= self._next:
             await self._close()
 

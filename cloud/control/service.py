@@ -20,7 +20,7 @@ from nats.aio.client import Client
 from nats.aio.msg import Msg
 
 from cloud.bus.connection import connect
-from cloud.bus.streams import FencedError, PartitionLog
+from cloud.bus.streams import PartitionLog, StreamLostError
 from cloud.control.desk import Desk
 from cloud.control.journal import Journal
 from cloud.core.clock import now_ms
@@ -189,7 +189,7 @@ class Service:
                         await self._client.publish(subjects.down(project_id, agent_id, "ack"), ack.SerializeToString())
                     if messages:
                         await stream.purge(messages[-1].sequence)
-            except (TimeoutError, FencedError, nats.errors.Error, nats.js.errors.Error, OSError) as error:
+            except (TimeoutError, StreamLostError, nats.errors.Error, nats.js.errors.Error, OSError) as error:
                 log.warning("results stream: %s; opening it again", error)
                 await asyncio.sleep(0.5)
 

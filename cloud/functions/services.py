@@ -28,6 +28,7 @@ class Services:
         secure: True behind https: cookies are `__Host-` and Secure.
         static: folder of the built pages, None = API only.
         version: shown on the page.
+        timezone: zone of pages that show several projects.
         demo: True when the plants are simulated; the page says so.
         now: UTC milliseconds.
     """
@@ -42,6 +43,7 @@ class Services:
     static: Path | None = None
     version: str = "0.1.0"
     demo: bool = False
+    timezone: str = "Asia/Shanghai"
     now: Callable[[], int] = field(default=now_ms)
 
     def project(self, principal: Principal, project_id: int) -> ProjectInfo:

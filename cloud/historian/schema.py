@@ -21,8 +21,8 @@ STATEMENTS: tuple[str, ...] = (
     f"CREATE DATABASE IF NOT EXISTS {DATABASE} ENGINE = Atomic",
     f"""CREATE TABLE IF NOT EXISTS {DATABASE}.raw (
         project_id UInt32 CODEC(ZSTD(1)), device_id UInt32 CODEC(Delta, ZSTD(1)), point_id UInt16 CODEC(Delta, ZSTD(1)),
-        ts DateTime64(3, 'UTC') CODEC(DoubleDelta, ZSTD(1)), value Float64 CODEC(Delta, ZSTD(1)), quality UInt8 CODEC(ZSTD(1)),
-        batch UInt64 CODEC(Delta, ZSTD(1))
+        ts DateTime64(3, 'UTC') CODEC(DoubleDelta, ZSTD(1)), value Float64 CODEC(Delta, ZSTD(3)), quality UInt8 CODEC(ZSTD(1)),
+        batch UInt64 CODEC(Delta, ZSTD(3))
     ) ENGINE = ReplacingMergeTree(batch) PARTITION BY toYYYYMM(ts) ORDER BY (project_id, device_id, point_id, ts)
     TTL toDateTime(ts) + INTERVAL 4 YEAR {_SAFE}""",
     f"""CREATE TABLE IF NOT EXISTS {DATABASE}.latest (

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from cloud.bus.connection import connect
-from cloud.bus.streams import ClaimStore, FencedError, PartitionLog
+from cloud.bus.streams import ClaimStore, FencedError, PartitionLog, StreamLostError
 from cloud.core.clock import now_ms
 from cloud.core.log import configure
 from cloud.core.settings import load
@@ -105,11 +105,15 @@ class ProjectHost:
                 pause = 0.2
                 while True:
                     await ingest.step()
+            except StreamLostError as error:
+                log.warning("partition %d: %s", partition, error)
+                self._states[partition] = "lost"
+                await asyncio.sleep(0.2)
             except FencedError as error:
-                # Another host was started for it, or the stream was lost and made again: look again; a rival that is alive fences us each time.
+                # A newer host owns it. If that one is gone too, somebody must take it up again; until then two of us would only evict each other.
                 log.warning("partition %d: %s", partition, error)
                 self._states[partition] = "fenced"
-                await asyncio.sleep(2 + 3 * (os.getpid() % 7) / 7)
+                await asyncio.sleep(60)
             except Exception:
                 log.exception("partition %d fails; opening it again", partition)
                 self._states[partition] = "failed"

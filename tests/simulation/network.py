@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from cloud.bus.streams import FencedError, Message
+from cloud.bus.streams import FencedError, Message, StreamLostError
 from tests.simulation.world import Process, World
 
 T = TypeVar("T")
@@ -162,7 +162,7 @@ class SimLog:
         while True:
             stream = self._stream
             if stream.identity != self.identity:
-                raise FencedError(partition=stream.name)
+                raise StreamLostError(stream=stream.name)
             if stream.last >= self._next and stream.messages:
                 start = max(0, self._next - stream.first)
                 got = stream.messages[start:start + min(limit, self._random.randint(1, 40))]

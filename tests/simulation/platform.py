@@ -12,7 +12,7 @@ from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
-from cloud.bus.streams import FencedError, Message
+from cloud.bus.streams import FencedError, Message, StreamLostError
 from cloud.control.desk import Desk
 from cloud.control.journal import Journal
 from cloud.historian.client import HistorianUnavailableError
@@ -146,7 +146,7 @@ class Hosts:
                     await ingest.step()
                     if ingest.committed != before:
                         world.note(f"{process.name} committed {before + 1}..{ingest.committed}")
-            except FencedError:
+            except (FencedError, StreamLostError):
                 world.note(f"{process.name} is fenced")
                 world.count("fenced")
                 await process.point("fenced", 2 + 3 * r.random())
@@ -258,7 +258,7 @@ class Control:
                         self._gateway.net.send(self._gateway.down, agent_id, link_pb2.Down(ack=ack))
                     if messages:
                         await stream.purge(messages[-1].sequence)
-            except FencedError:
+            except (FencedError, StreamLostError):
                 await asyncio.sleep(0.5)
 
     def _take(self, message: Message, acks: dict[tuple[str, bytes], list[int]]) -> None:

@@ -63,4 +63,4 @@ async def log(who: Annotated[Principal, operation("system.log.read")], given: Gi
 def _view(request: Request, who: Principal, given: Services) -> dict[str, Any]:
     gate: Gate = request.app.state.gate
     return {"name": who.name, "display_name": who.display_name, "roles": sorted(who.roles), "operations": sorted(gate.table.allowed(who.roles)),
-            "csrf": who.csrf, "version": given.version, "demo": given.demo, "now_ms": given.now()}
+            "csrf": who.csrf, "version": given.version, "demo": given.demo, "now_ms": given.now(), "timezone": given.timezone}

@@ -55,6 +55,7 @@ export const en: Record<keyof typeof zh, string> = {
   'offline.bar': 'Disconnected from the platform since {time} ({age}). Figures shown are from before; they update by themselves when the link returns.',
   'live.on': 'Live',
   'live.off': 'Live stream interrupted',
+  'zone.long': 'Time zone of this page; a project\'s page uses its own',
   'demo.short': 'Demo',
   'demo.long': 'Demonstration: the plants are simulated',
   'search.hint': 'Search projects and devices',

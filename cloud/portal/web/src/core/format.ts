@@ -47,7 +47,14 @@ export function age(ms: number): string {
   if (s < 172_800) return t('age.h', { n: Math.round(s / 3600) })
   return t('age.d', { n: Math.round(s / 86_400) })
 }
-export const zone = (given?: string): string | undefined => given || undefined
+// Times stand in the project's zone; where no single project is meant, in the installation's (never silently in the reader's).
+let installation: string | undefined
+export const setZone = (given: string | undefined): void => { installation = given || undefined }
+export const zone = (given?: string): string | undefined => given || installation
+export function zoneLabel(given?: string): string {
+  const part = new Intl.DateTimeFormat('en-GB', { timeZone: zone(given), timeZoneName: 'shortOffset' }).formatToParts(Date.now()).find((p) => p.type === 'timeZoneName')
+  return (part?.value ?? '').replace('GMT', 'UTC')
+}
 export function clockTime(at: number | null | undefined, timeZone?: string): string {
   if (!at) return DASH
   return new Intl.DateTimeFormat('en-GB', { hour: '2-digit', minute: '2-digit', hour12: false, timeZone: zone(timeZone) }).format(at)

@@ -1,6 +1,7 @@
 // Who is signed in and what they may do.
 import { computed, ref } from 'vue'
 import { call, get, link, setToken } from './api'
+import { setZone } from './format'
 import type { Session } from './types'
 
 export const session = ref<Session | null>(null)
@@ -10,6 +11,7 @@ export const may = (name: string): boolean => operations.value.has(name)
 function take(found: Session): Session {
   session.value = found
   setToken(found.csrf)
+  setZone(found.timezone)
   link.skew = found.now_ms - Date.now()
   return found
 }

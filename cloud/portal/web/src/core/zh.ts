@@ -53,6 +53,7 @@ export const zh = {
   'offline.bar': '{time} 起与平台断开（{age}）。页面显示的是断开前的数值，恢复后自动更新。',
   'live.on': '实时推送中',
   'live.off': '实时推送中断',
+  'zone.long': '页面时间所用时区；项目页使用项目所在地时区',
   'demo.short': '演示',
   'demo.long': '演示环境：设备为仿真',
   'search.hint': '搜索项目与设备',
