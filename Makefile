@@ -36,7 +36,6 @@ fast: build  ## tests that start no processes
 	@$(BIN)/python -m pytest -m "not slow and not browser and not interop" tests
 
 test: build lint peers  ## everything .ci/run demands, under 15 minutes
-	@$(BIN)/python -m tests.what_is_left_out
 	@$(BIN)/python -m pytest tests
 
 peers: env  ## independent peers for interoperability tests (npm, into build/peers)

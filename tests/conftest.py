@@ -21,6 +21,8 @@ def migrated(tmp_path_factory: pytest.TempPathFactory) -> Path:
     _settle(opened)
     return file
 
+_LEFT_OUT = pytest.StashKey[dict[str, int]]()
+
 
 @pytest.fixture
 def ledger(migrated: Path, tmp_path: Path) -> Iterator[Ledger]:
@@ -43,3 +45,26 @@ def real(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Real]:
     """The whole platform with a live plant; started once, when the first test asks for it."""
     with Real(tmp_path_factory.mktemp("real")) as running:
         yield running
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out what needs a tool this machine lacks; `pytest_terminal_summary` names it."""
+    left: dict[str, list[pytest.Item]] = {}
+    for item in items:
+        tools = [tool for mark in item.iter_markers("needs") for tool in mark.args]
+        if item.get_closest_marker("browser"):
+            tools.append("chromium")
+        missing = [tool for tool in tools if shutil.which(tool) is None]
+        if missing:
+            left.setdefault(" and ".join(missing), []).append(item)
+    gone = {id(item) for group in left.values() for item in group}
+    config.stash[_LEFT_OUT] = {tools: len(group) for tools, group in left.items()}
+    if gone:
+        config.hook.pytest_deselected(items=[i for i in items if id(i) in gone])
+        items[:] = [i for i in items if id(i) not in gone]
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """Name what was left out."""
+    for tools, count in config.stash.get(_LEFT_OUT, {}).items():
+        terminalreporter.write_line(f"left out: {count} tests that need {tools} (Debian packages of the same name)")

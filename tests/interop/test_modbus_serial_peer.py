@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import shutil
 import socket
 from pathlib import Path
 
@@ -14,28 +13,18 @@ import pytest
 from edge_agent.drivers.driver import ChannelSpec, DeviceSpec
 from edge_agent.drivers.modbus import ModbusChannel, ModbusDriver
 from edge_agent.templates import builtin
+from tests.interop import peers
 
 pytestmark = pytest.mark.interop
-ROOT = Path(__file__).parents[2]
-PEERS = ROOT / "build" / "peers"
 BOILER = builtin("electric_boiler_modbus")
 
 
-async def installed() -> Path:
-    modules = PEERS / "node_modules"
-    if not (modules / "modbus-serial").exists():
-        PEERS.mkdir(parents=True, exist_ok=True)
-        process = await asyncio.create_subprocess_exec(shutil.which("npm") or "npm", "install", "--no-audit", "--no-fund", "--ignore-scripts", "modbus-serial@8.0.25", cwd=PEERS)
-        assert await process.wait() == 0, "npm could not install modbus-serial"
-    return modules
-
-
 async def test_our_driver_reads_and_writes_the_peers_registers():
-    modules = await installed()
+    modules = await asyncio.to_thread(peers.modules)
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    process = await asyncio.create_subprocess_exec(shutil.which("node") or "node", str(Path(__file__).with_name("modbus_serial_server.js")), str(port),
+    process = await asyncio.create_subprocess_exec(str(peers.node()), str(Path(__file__).with_name("modbus_serial_server.js")), str(port),
                                                    env={**os.environ, "NODE_PATH": str(modules)}, stdout=asyncio.subprocess.PIPE)
     assert process.stdout is not None
     try:

@@ -25,6 +25,7 @@ def _numbers(text: str) -> list[int]:
     return [int(v) for v in re.findall(r"^\[\d+\]:\s+(-?\d+)", text, re.MULTILINE)]
 
 
+@pytest.mark.needs("mbpoll")
 async def test_mbpoll_reads_and_writes_over_tcp() -> None:
     plant = warm("boiler_storage")
     async with served(plant) as running:
@@ -39,6 +40,7 @@ async def test_mbpoll_reads_and_writes_over_tcp() -> None:
         assert plant.community.wished("QH-H101", "valve_command", -1.0) == 0.0
 
 
+@pytest.mark.needs("mbpoll", "socat")
 async def test_mbpoll_reads_and_writes_over_rtu(tmp_path: Path) -> None:
     plant = warm("boiler_storage")
     ours, theirs = tmp_path / "plant", tmp_path / "master"
