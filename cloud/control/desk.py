@@ -94,11 +94,11 @@ class Desk:
         value, low, high = (_number(request, name) for name in ("value", "low", "high"))
         if kind in ON_POINT:
             self._judge_point(device, point_id, kind, value, low, high)
-        hold_s, deadline_s = float(request.get("hold_s") or 3600), float(request.get("deadline_s") or 30)
+        hold_s, deadline_s = _given(request, "hold_s", 3600.0), _given(request, "deadline_s", 30.0)
         for name, given, top in (("hold_s", hold_s, MAX_HOLD_S), ("deadline_s", deadline_s, MAX_DEADLINE_S)):
             if not 0 < given <= top:
                 raise CommandValueError(field=name, value=given, low=0, high=top)
-        authority = Authority.EMERGENCY_STOP if kind == "emergency_stop" else Authority.LOCKOUT if kind in ("lock", "unlock") else int(request.get("authority") or Authority.OPERATOR)
+        authority = Authority.EMERGENCY_STOP if kind == "emergency_stop" else Authority.LOCKOUT if kind in ("lock", "unlock") else int(_given(request, "authority", Authority.OPERATOR))
         if authority not in tuple(Authority) or (kind not in SAFETY and kind not in ("lock", "unlock") and authority < Authority.GRID_ORDER):
             raise CommandValueError(field="authority", value=authority, low=int(Authority.GRID_ORDER), high=int(Authority.SCHEDULE))
         return {"project_id": device.project_id, "device_id": device.id, "point_id": point_id, "agent_id": device.agent_id, "kind": kind, "authority": int(authority), "value": value,
@@ -238,6 +238,12 @@ class Desk:
                 moved.append(row["id"])
                 self._retry_ms.pop(row["id"], None)
         return moved
+
+
+def _given(request: Mapping[str, Any], name: str, default: float) -> float:
+    """A number, or the default only where none was given: 0 is a number."""
+    number = _number(request, name)
+    return default if number is None else number
 
 
 def _number(request: Mapping[str, Any], name: str) -> float | None:
