@@ -123,4 +123,9 @@ def load(home: Path, **overrides: str | int) -> Settings:
     settings = Settings(home=home.expanduser().resolve(), **clean)  # type: ignore[arg-type]
     if not 1 <= settings.partitions <= 512:
         raise SettingsError(name="partitions", problem="must be 1..512", file=file)
+    if settings.ray_address:
+        for name in ("nats_url", "historian_url", "ledger_url"):
+            given = str(getattr(settings, name))
+            if not given or given.startswith("sqlite"):
+                raise SettingsError(name=name, problem="a cluster of several nodes needs a server they can all reach; SQLite and chDB serve one node", file=file)
     return settings

@@ -1,6 +1,6 @@
 """Fuzzing the decoders that meet bytes from a bus or a link: `python tests/fuzz/fuzz_decoders.py [inputs] [seed]`.
 
-Uses atheris (coverage-guided) when it is installed, else mutations of real frames under a printed seed. The only exceptions allowed are
+First mutations of real frames under a printed seed, then atheris (coverage-guided) when it is installed, as many inputs each. The only exceptions allowed are
 FrameError, BatchError, EnvelopeError and TemplateError; anything else ends the run with the input in hexadecimal and exit code 1.
 """
 
@@ -131,18 +131,19 @@ def main() -> int:
     """Entry point of `make fuzz`."""
     inputs = int(sys.argv[1]) if len(sys.argv) > 1 else 1_000_000
     seed = int(sys.argv[2]) if len(sys.argv) > 2 else int(time.time())
+    started = time.perf_counter()
+    try:
+        counts = run(inputs, seed)
+    except AssertionError as error:
+        print(error, file=sys.stderr)
+        return 1
+    print(f"{inputs} inputs, seed {seed}, {time.perf_counter() - started:.0f} s, no unexpected exception")
+    for name, row in counts.items():
+        print(f"  {name:18} accepted {row['accepted']:8} refused {row['refused']:8}")
     try:
         import atheris
     except ImportError:
-        started = time.perf_counter()
-        try:
-            counts = run(inputs, seed)
-        except AssertionError as error:
-            print(error, file=sys.stderr)
-            return 1
-        print(f"{inputs} inputs, seed {seed}, {time.perf_counter() - started:.0f} s, no unexpected exception")
-        for name, row in counts.items():
-            print(f"  {name:18} accepted {row['accepted']:8} refused {row['refused']:8}")
+        print("atheris is not installed: no coverage-guided run")
         return 0
 
     names = list(TARGETS)
