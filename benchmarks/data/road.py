@@ -54,7 +54,7 @@ class Road:
     """A platform of its own: with Ray, or with the same host class in a plain process; JetStream syncing always, or as it would by default."""
 
     def __init__(self, home: Path, *, with_ray: bool, sync: bool = True, agents: int = AGENTS, devices: int = DEVICES, partitions: int = 4) -> None:
-        only = ("nats", "store", "gateway", "ray", "runtime") if with_ray else ("nats", "store", "gateway")
+        only = ("nats", "store", "control", "gateway", *(("ray", "runtime") if with_ray else ()))
         self.home, self.with_ray = home, with_ray
         self.stack = Stack(home, only=only, partitions=partitions, hosts=1)
         self.agents: list[RigAgent] = [rig(self.stack.settings, f"r{k:02d}", uplink="nats", devices=devices) for k in range(agents)]

@@ -39,7 +39,7 @@ class Relay:
         self._heartbeat_s = heartbeat_s
         self._streams: set[str] = set()
         self._signed: set[tuple[str, bytes]] = set()
-        self.counters: dict[str, int] = {"batches": 0, "results": 0, "heartbeats": 0, "live": 0, "refused": 0}
+        self.counters: dict[str, int] = {"batches": 0, "results": 0, "heartbeats": 0, "live": 0, "refused": 0, "asked_again": 0}
 
     async def start(self) -> None:
         """Make the streams and listen to agents that use NATS themselves."""
@@ -91,7 +91,11 @@ class Relay:
         try:
             if partition is not None:
                 await self._stream(partition)
-            await self._js.publish(subject, data, headers={"Nats-Msg-Id": message_id}, timeout=5)
+            taken = await self._js.publish(subject, data, headers={"Nats-Msg-Id": message_id}, timeout=5)
+            if taken.duplicate:
+                # It stands in the log, and its acknowledgement may have been lost on the way down: only a second copy makes the platform say it again.
+                self.counters["asked_again"] += 1
+                await self._js.publish(subject, data, timeout=5)
         except nats.js.errors.NoStreamResponseError:
             self._streams.clear()
             try:

@@ -118,7 +118,11 @@ class Nats:
         from nats.errors import Error
         subject, prefix = (self._telemetry, "") if message.batch else (self._result, "r:")
         try:
-            await stream.publish(subject, message.wire, headers={"Nats-Msg-Id": f"{prefix}{self._agent_id}:{message.epoch.hex()}:{message.sequence}"}, timeout=PUBLISH_S)
+            taken = await stream.publish(subject, message.wire, headers={"Nats-Msg-Id": f"{prefix}{self._agent_id}:{message.epoch.hex()}:{message.sequence}"}, timeout=PUBLISH_S)
+            if taken.duplicate:
+                # It stands in the log, and its acknowledgement may have been lost with a connection: only a second copy makes the platform say it again.
+                self._link.counts["asked_again"] += 1
+                await stream.publish(subject, message.wire, timeout=PUBLISH_S)
         except (Error, OSError, TimeoutError) as error:
             self._link.failed(message, type(error).__name__)
 
