@@ -100,16 +100,20 @@ def _codes(ledger_url: str, *, valid_s: int = 900) -> list[tuple[str, str, str]]
 def _greet(port: int, codes: Sequence[tuple[str, str, str]], minutes: int = 15) -> None:
     say(f"\n炕 已就绪：http://localhost:{port}", f"\nKang is ready: http://localhost:{port}")
     if codes:
-        say(f"一次性登录链接（{minutes} 分钟内有效，每个只能用一次）：", f"One-time sign-in links (valid for {minutes} minutes, each works once):")
-        for zh, en, code in codes:
-            print(f"  {zh if _zh() else en:<12} http://localhost:{port}/signin?code={code}", flush=True)
+        _links(port, codes, minutes)
     say("按 Ctrl-C 停止。", "Press Ctrl-C to stop.")
+
+
+def _links(port: int, codes: Sequence[tuple[str, str, str]], minutes: int = 15) -> None:
+    say(f"一次性登录链接（{minutes} 分钟内有效，每个只能用一次）：", f"One-time sign-in links (valid for {minutes} minutes, each works once):")
+    for zh, en, code in codes:
+        print(f"  {zh if _zh() else en:<12} http://localhost:{port}/signin?code={code}", flush=True)
 
 
 def sign_in(args: argparse.Namespace) -> int:
     """Print new one-time sign-in links."""
     settings = load(args.home)
-    _greet(settings.portal_port, _codes(settings.effective_ledger_url))
+    _links(settings.portal_port, _codes(settings.effective_ledger_url))
     return 0
 
 

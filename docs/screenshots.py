@@ -65,7 +65,7 @@ async def save(page: Page, file: Path) -> None:
             full.convert("RGB").quantize(colours, dither=Image.Dither.NONE).save(file, optimize=True)
             if file.stat().st_size <= LIMIT:
                 break
-    print(file.name, file.stat().st_size)  # noqa: T201
+    print(file.name, file.stat().st_size)
 
 
 if __name__ == "__main__":

@@ -59,7 +59,7 @@ def main(argv: list[str]) -> int:
             file.write_text(wanted, encoding="utf-8")
         return 0
     for file, _ in stale:
-        print(f"{file} does not match cloud/core/settings.py; run python docs/settings_table.py", file=sys.stderr)  # noqa: T201
+        print(f"{file} does not match cloud/core/settings.py; run python docs/settings_table.py", file=sys.stderr)
     return 1 if stale else 0
 
 

@@ -46,7 +46,7 @@ def main(argv: list[str] | None = None) -> int:
             made = service.register_device(args.project, NewDevice(args.code, args.name_zh, args.name_en, args.agent, args.template, rated_kw=args.rated_kw))
     finally:
         ledger.close()
-    print(made)  # noqa: T201
+    print(made)
     return made
 
 
