@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import logging
 import os
+import shutil
 import signal
 import sys
 import time
@@ -18,11 +19,11 @@ import yaml
 
 from cloud import __version__
 from cloud.core.log import configure
-from cloud.core.settings import Settings, load
+from cloud.core.settings import Settings, load, ray_directory
 from cloud.core.supervision import NotReadyError, Supervisor, port_open
-from cloud.functions.devices.service import DeviceService
+from cloud.functions.devices.service import DeviceService, NewDevice, NewProject
 from cloud.functions.system.sessions import SessionService
-from cloud.installation import admit, children, own_ports, prepare
+from cloud.installation import admit, children, own_ports, prepare, write_nats_configuration
 from cloud.ledger import open_ledger
 from cloud.security.operations import Role
 from protos.errors import KangError
@@ -79,6 +80,7 @@ def run(settings: Settings, after: Callable[[Supervisor], None], ready: Callable
         return 1
     finally:
         supervisor.stop_all()
+        shutil.rmtree(ray_directory(settings), ignore_errors=True)
     return 0
 
 
@@ -151,6 +153,58 @@ def template(args: argparse.Namespace) -> int:
     return 0
 
 
+def project(args: argparse.Namespace) -> int:
+    """Register or update a project; prints its id."""
+    settings = load(args.home)
+    prepare(settings)
+    ledger = open_ledger(settings.effective_ledger_url)
+    service = DeviceService(ledger)
+    service.register_region(args.region, args.region, args.region)
+    made = service.register_project(NewProject(args.code, args.name_zh, args.name_en, args.region, args.latitude, args.longitude, args.area, args.kind, dedicated_host=args.own_host))
+    ledger.close()
+    print(made)
+    return 0
+
+
+def device(args: argparse.Namespace) -> int:
+    """Register or update a device; prints the id that belongs into site.yaml."""
+    settings = load(args.home)
+    ledger = open_ledger(settings.effective_ledger_url)
+    made = DeviceService(ledger).register_device(args.project, NewDevice(
+        args.code, args.name_zh, args.name_en, args.agent, args.template, location=args.location, rated_kw=args.rated_kw, absent_points=tuple(args.absent)))
+    ledger.close()
+    print(made)
+    return 0
+
+
+def revoke(args: argparse.Namespace) -> int:
+    """Revoke an agent: its streams, messages and NATS user are refused from now on."""
+    settings = load(args.home)
+    ledger = open_ledger(settings.effective_ledger_url)
+    DeviceService(ledger).revoke_agent(args.agent)
+    ledger.close()
+    write_nats_configuration(settings)
+    reload_nats(settings.home)
+    say(f"已吊销 {args.agent}", f"Revoked {args.agent}")
+    return 0
+
+
+def person(args: argparse.Namespace) -> int:
+    """Register or update a person and print a one-time sign-in link."""
+    settings = load(args.home)
+    prepare(settings)
+    ledger = open_ledger(settings.effective_ledger_url)
+    sessions = SessionService(ledger)
+    if args.disable:
+        sessions.disable_user(args.name)
+        say(f"已停用 {args.name}", f"Disabled {args.name}")
+    else:
+        sessions.register_user(args.name, args.display or args.name, [Role(r) for r in args.role], project_ids=args.project or None, device_ids=args.device or None)
+        print(f"http://localhost:{settings.portal_port}/signin?code={sessions.issue_code(args.name)}")
+    ledger.close()
+    return 0
+
+
 def demo(args: argparse.Namespace) -> int:
     """Run the platform with live simulated plants that speak real field protocols."""
     from benchmarks.plants import demo as plants
@@ -162,6 +216,44 @@ def demo(args: argparse.Namespace) -> int:
     prepare(settings)
     codes = _codes(settings.effective_ledger_url, valid_s=3600)
     return run(settings, lambda supervisor: plants.start(settings, supervisor, prepared), lambda: _greet(settings.portal_port, codes, 60))
+
+
+def _registrations(calls: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    call = calls.add_parser("project", help="register or update a project")
+    _named(call)
+    call.add_argument("--region", default="default")
+    call.add_argument("--kind", default="boiler_storage", help="boiler_storage, heat_pump, metered_district, decentralised")
+    call.add_argument("--area", type=float, required=True, help="heated area, m2")
+    call.add_argument("--latitude", type=float, required=True, help="degrees, WGS-84")
+    call.add_argument("--longitude", type=float, required=True, help="degrees, WGS-84")
+    call.add_argument("--own-host", action="store_true", help="a project host of its own")
+    call.set_defaults(run=project)
+    call = calls.add_parser("device", help="register or update a device")
+    _named(call)
+    call.add_argument("--project", type=int, required=True)
+    call.add_argument("--agent", required=True, help="agent that reads it")
+    call.add_argument("--template", required=True, help="key of a registered template; the newest version is taken")
+    call.add_argument("--location", default="")
+    call.add_argument("--rated-kw", type=float, default=0.0)
+    call.add_argument("--absent", nargs="*", default=[], help="points of the template this device lacks")
+    call.set_defaults(run=device)
+    call = calls.add_parser("revoke", help="revoke an edge agent")
+    call.add_argument("agent")
+    call.set_defaults(run=revoke)
+    call = calls.add_parser("person", help="register a person and print a one-time sign-in link")
+    call.add_argument("name")
+    call.add_argument("--display", default="", help="name shown on the page")
+    call.add_argument("--role", nargs="+", default=["operator"], choices=[str(r) for r in Role])
+    call.add_argument("--project", type=int, nargs="*", default=[], help="only these projects")
+    call.add_argument("--device", type=int, nargs="*", default=[], help="only these devices (residents)")
+    call.add_argument("--disable", action="store_true", help="refuse this person from now on and end the sessions")
+    call.set_defaults(run=person)
+
+
+def _named(call: argparse.ArgumentParser) -> None:
+    call.add_argument("--code", required=True, help="1-60 letters, digits, '-', '_' or '.'")
+    call.add_argument("--name-zh", required=True)
+    call.add_argument("--name-en", required=True)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -190,6 +282,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     call = calls.add_parser("template", help="register device templates from YAML files")
     call.add_argument("files", type=Path, nargs="+")
     call.set_defaults(run=template)
+    _registrations(calls)
     args = parser.parse_args(argv)
     configure("kang", logging.WARNING)
     try:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from cloud.bus import server as nats_server
 from cloud.bus.streams import STREAM_BYTES
-from cloud.core.settings import Settings, ray_directory
+from cloud.core.settings import Settings, SettingsError, ray_directory
 from cloud.core.supervision import Child, port_open
 from cloud.functions.devices.directory import LedgerDirectory
 from cloud.functions.devices.service import DeviceService
@@ -43,15 +43,31 @@ def prepare(settings: Settings) -> None:
     keys.box_key(credentials / "telemetry.x25519")
     command = keys.signing_key(credentials / "command.ed25519")
     (credentials / "command.pub").write_bytes(command.public_key().public_bytes_raw())
+    release = keys.signing_key(credentials / "release.ed25519")
+    (credentials / "release.pub").write_bytes(release.public_key().public_bytes_raw())
+    _fix_partitions(settings)
     keys.nkey_seed(credentials / "nats-platform.seed")
     keys.shared_secret(credentials / "ray.token")
     authority = Authority(credentials, EDGE_ZONE)
     authority.server(credentials, "gateway", ["localhost", "127.0.0.1", "kang-gateway", settings.gateway_host])
-    authority.server(credentials, "nats", ["localhost", "127.0.0.1", "kang-nats"])
+    authority.server(credentials, "nats", ["localhost", "127.0.0.1", "kang-nats", settings.nats_host])
     ledger = open_ledger(settings.effective_ledger_url)
     migrate(ledger)
     ledger.close()
     write_nats_configuration(settings)
+
+
+def _fix_partitions(settings: Settings) -> None:
+    """Remember the number of partitions at the first start; another number later would scatter a project's stream.
+
+    Raises:
+        SettingsError: it was changed.
+    """
+    file = settings.home / "partitions"
+    if not file.exists():
+        file.write_text(str(settings.partitions))
+    elif int(file.read_text()) != settings.partitions:
+        raise SettingsError(name="partitions", problem=f"was {file.read_text()} at the first start and cannot change", file=settings.home / "kang.toml")
 
 
 def write_nats_configuration(settings: Settings) -> None:
@@ -67,7 +83,7 @@ def write_nats_configuration(settings: Settings) -> None:
             agents.append(nats_server.AgentUser(seed_public.read_text().strip(), agent.project_id, agent.agent_id, partition_for(project, settings.partitions)))
     ledger.close()
     _, platform = keys.nkey_seed(credentials / "nats-platform.seed")
-    text = nats_server.configuration(port=settings.nats_port, store=settings.home / "jetstream", certificate=credentials / "nats.pem", key=credentials / "nats.key",
+    text = nats_server.configuration(host=settings.nats_host, port=settings.nats_port, store=settings.home / "jetstream", certificate=credentials / "nats.pem", key=credentials / "nats.key",
                                      platform_nkey=platform, agents=agents, max_store_bytes=(settings.partitions + 16) * STREAM_BYTES + (2 << 30))
     target = settings.home / "nats.conf"
     if not target.exists() or target.read_text() != text:

@@ -319,6 +319,7 @@ class Agent:
         self.counts[f"writes_{outcome.value}"] += 1
         log.info("write", extra={"fields": {"device": act.device, "point": act.spec.key, "value": act.value, "outcome": outcome.value}})
         self.actuation.done(act, outcome, self.now(), detail=detail)
+        self.link.hurry()
         unit.look.set()
 
     # --- what the link asks
@@ -336,7 +337,7 @@ class Agent:
         """A sealed command: judged and journalled at once, done in the next cycle, which starts now."""
         if self.desk.receive(wire, self.now(), self.images):
             self._act.set()
-            self.link.wake.set()
+            self.link.hurry()
             for unit in self.units.values():
                 if self.journal.open_entries(unit.site.device.id):
                     unit.look.set()

@@ -110,7 +110,7 @@ def load_site(path: Path) -> Site:
     if any(c in agent_id for c in ". *>\t\r\n/"):
         raise SiteError(field="agent_id", problem="must not contain dots, spaces, slashes or wildcards")
     return Site(
-        project_id=int(_number(data, "project_id", 1, 2**32 - 1)), agent_id=agent_id, partitions=int(_number(data, "partitions", 1, 4096, 16)),
+        project_id=int(_number(data, "project_id", 1, 2**32 - 1)), agent_id=agent_id, partitions=int(_number(data, "partitions", 1, 4096, 8)),
         state_dir=path.parent / _text(data, "state_dir"), credentials_dir=path.parent / _text(data, "credentials_dir"), uplink=_uplink(data.get("uplink")),
         channels=channels, devices=devices, cycle_s=_number(data, "cycle_s", 0.05, 60, 1.0), linger_s=_number(data, "linger_s", 0.05, 3600, 5.0),
         batch_readings=int(_number(data, "batch_readings", 1, 20_000, 500)), heartbeat_s=_number(data, "heartbeat_s", 0.2, 300, 5.0),

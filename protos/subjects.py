@@ -45,4 +45,5 @@ def agent_identity(project_id: int, agent_id: str) -> str:
 
 
 PLATFORM_IDENTITY = "kang://platform/telemetry"
+RELEASE_IDENTITY = "kang://platform/release"
 COMMAND_IDENTITY = "kang://platform/command"

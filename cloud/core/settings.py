@@ -30,9 +30,11 @@ class Settings:
         home: directory of everything this installation keeps.
         portal_host: address the portal listens on.
         portal_port: HTTP port of the portal.
+        portal_https: 1 when TLS stands in front of the portal: cookies become Secure and __Host-.
         gateway_host: address the edge gateway listens on.
         gateway_port: gRPC port of the edge link (mTLS).
         nats_url: given NATS, or "".
+        nats_host: address our own nats-server listens on; a NATS agent on another machine needs one it can reach.
         nats_port: port of our own nats-server.
         historian_url: clickhouse(s)://host:port, or "" for the own store process (chDB).
         store_port: loopback port of the own store process.
@@ -48,9 +50,11 @@ class Settings:
     home: Path
     portal_host: str = "127.0.0.1"
     portal_port: int = 8420
+    portal_https: int = 0
     gateway_host: str = "127.0.0.1"
     gateway_port: int = 8421
     nats_url: str = ""
+    nats_host: str = "127.0.0.1"
     nats_port: int = 8422
     historian_url: str = ""
     store_port: int = 8423

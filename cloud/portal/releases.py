@@ -20,7 +20,7 @@ from protos.kang.v1 import telemetry_pb2 as pb
 
 
 class Releaser:
-    """Signs releases with the platform's key."""
+    """Signs releases with a key of their own; the command key stays with the command service."""
 
     def __init__(self, client: Client, directory: ProjectDirectory, settings: Settings) -> None:
         self._js = client.jetstream(timeout=5)
@@ -44,8 +44,8 @@ class Releaser:
         stamp = batch.Stamp(row.project_id, row.agent_id, row.id.bytes, 1, bytes(16), 0, pb.CLOCK_STATE_REDATED, pb.ORIGIN_MANUAL)
         body = batch.encode(stamp, moved)
         credentials = self._settings.credentials
-        header = envelope.Header(envelope.Kind.BATCH, envelope.identity_hash(subjects.COMMAND_IDENTITY), envelope.identity_hash(subjects.PLATFORM_IDENTITY), row.id.bytes, 1, now_ms())
-        signed = envelope.sign(header, body, keys.signing_key(credentials / "command.ed25519"))
+        header = envelope.Header(envelope.Kind.BATCH, envelope.identity_hash(subjects.RELEASE_IDENTITY), envelope.identity_hash(subjects.PLATFORM_IDENTITY), row.id.bytes, 1, now_ms())
+        signed = envelope.sign(header, body, keys.signing_key(credentials / "release.ed25519"))
         sealed = envelope.Sealer(keys.box_key(credentials / "telemetry.x25519").public_key().public_bytes_raw()).seal(signed)
         subject = subjects.telemetry(partition_for(project, self._settings.partitions), row.project_id, RELEASE_AGENT)
         await self._js.publish(subject, sealed, headers={"Nats-Msg-Id": f"{RELEASE_AGENT}:{row.id}"})

@@ -78,7 +78,7 @@ class Decoder:
         epoch, sequence = b"", 0
         try:
             if agent_id == RELEASE_AGENT:
-                identity, public = subjects.COMMAND_IDENTITY, self._platform_public
+                identity, public = subjects.RELEASE_IDENTITY, self._platform_public
             else:
                 known = self._directory.agent(agent_id)
                 if known is None or known.project_id != project_id or known.revoked:

@@ -115,19 +115,19 @@ async def _read(link: Link, call: Any) -> None:
 
 
 async def _write(link: Link, call: Any) -> None:
-    next_beat = time.monotonic() + link.heartbeat_s
+    last_beat = time.monotonic()
     while True:
         now = time.monotonic()
-        if now >= next_beat:
+        if link.beat_due(now, last_beat):
             await call.write(link_pb2.Up(heartbeat=link.agent.heartbeat()))
-            next_beat = now + link.heartbeat_s
+            last_beat = now
         messages = link.due()
         for message in messages:
             await call.write(link_pb2.Up(batch=message.wire) if message.batch else link_pb2.Up(result=message.wire))
         while not link.live.empty():
             await call.write(link_pb2.Up(live=link.live.get_nowait()))
         if not messages:
-            await link.pause(max(0.01, min(0.5, next_beat - time.monotonic())))
+            await link.pause(max(0.01, min(0.5, last_beat + link.heartbeat_s - time.monotonic())))
 
 
 def _why(error: BaseException) -> str:

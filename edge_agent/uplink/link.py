@@ -21,6 +21,7 @@ from protos.kang.v1 import link_pb2, telemetry_pb2
 log = logging.getLogger("kang.edge.uplink")
 VERSION: Final = "0.1.0"
 LIVE_QUEUE: Final = 64
+HURRY_S: Final = 0.5
 
 
 class Agent(Protocol):
@@ -67,6 +68,7 @@ class Link:
         self.up = False
         self.wake = asyncio.Event()
         self.live: asyncio.Queue[telemetry_pb2.LiveFrame] = asyncio.Queue(LIVE_QUEUE)
+        self._hurry = False
         self._spool, self._journal, self._box = spool, journal, telemetry_box
         self._batches = UplinkSession(spool)
         self._results = UplinkSession(journal, resend_ms=5_000, live_first=False)
@@ -129,6 +131,18 @@ class Link:
             self.counts["live_dropped"] += 1
         self.live.put_nowait(frame)
         self.wake.set()
+
+    def hurry(self) -> None:
+        """Who holds what has changed: the next heartbeat should not wait for its turn."""
+        self._hurry = True
+        self.wake.set()
+
+    def beat_due(self, now_s: float, last_s: float) -> bool:
+        """Is a heartbeat due? A hurried one at most every half second."""
+        if now_s - last_s >= self.heartbeat_s or (self._hurry and now_s - last_s >= HURRY_S):
+            self._hurry = False
+            return True
+        return False
 
     async def pause(self, seconds: float) -> None:
         """Sleep until something is to be sent, at most `seconds`."""

@@ -88,15 +88,15 @@ class Nats:
         backoff.succeeded()
         log.info("uplink stands")
         stream = client.jetstream(timeout=PUBLISH_S)
-        next_beat, beating = time.monotonic() + self._link.heartbeat_s, None
+        last_beat, beating = time.monotonic(), None
         while not closed.is_set():
-            if time.monotonic() >= next_beat:
+            if self._link.beat_due(time.monotonic(), last_beat):
                 if beating is not None and beating.done():
                     beating.result()
                     beating = None
                 if beating is None:
                     beating = asyncio.create_task(self._beat(client))
-                next_beat = time.monotonic() + self._link.heartbeat_s
+                last_beat = time.monotonic()
             messages = self._link.due()
             for message in messages:
                 task = asyncio.create_task(self._publish(stream, message))
@@ -107,7 +107,7 @@ class Nats:
             if messages:
                 await asyncio.sleep(0)
             else:
-                await self._link.pause(max(0.01, min(0.5, next_beat - time.monotonic())))
+                await self._link.pause(max(0.01, min(0.5, last_beat + self._link.heartbeat_s - time.monotonic())))
 
     async def _beat(self, client: Any) -> None:
         beat = self._link.agent.heartbeat()

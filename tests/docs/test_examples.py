@@ -18,7 +18,6 @@ from cloud.core.settings import load
 from cloud.functions.devices.directory import LedgerDirectory
 from cloud.installation import prepare
 from cloud.ledger import open_ledger
-from docs.examples import register
 from edge_agent import keygen
 from edge_agent.config import load_credentials, load_site
 
@@ -81,11 +80,11 @@ def test_a_box_is_registered_and_admitted_by_the_page(tmp_path):
     home = tmp_path / "home"
     prepare(load(home))
     keygen.make(tmp_path / "box" / "credentials")
-    project = register.main(["--home", str(home), "project", "--code", "FARM", "--name-zh", "农场", "--name-en", "Farm", "--area", "1200", "--latitude", "40.1", "--longitude", "116.6"])
+    project = int(kang(home, "project", "--code", "FARM", "--name-zh", "农场", "--name-en", "Farm", "--area", "1200", "--latitude", "40.1", "--longitude", "116.6"))
     said = kang(home, "admit", str(tmp_path / "box" / "credentials" / "agent.request.json"), "--agent", "box-1", "--project", str(project))
     assert "Admitted box-1" in said
     assert "feeder_meter@1" in kang(home, "template", str(EXAMPLES / "feeder_meter.yaml"))
-    device = register.main(["--home", str(home), "device", "--project", str(project), "--agent", "box-1", "--code", "FM1", "--name-zh", "馈线表", "--name-en", "Feeder meter", "--template", "feeder_meter"])
+    device = int(kang(home, "device", "--project", str(project), "--agent", "box-1", "--code", "FM1", "--name-zh", "馈线表", "--name-en", "Feeder meter", "--template", "feeder_meter"))
     site = load_site(box(tmp_path / "box", project_id=project))
     credentials = load_credentials(site.credentials_dir)
     assert credentials.gateway_name == "kang-gateway"

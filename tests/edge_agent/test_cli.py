@@ -76,7 +76,7 @@ def test_a_template_is_tried_from_the_command_line(capsys):
 def test_a_site_is_read_with_its_overrides(tmp_path):
     site = load_site(write(tmp_path))
     assert site.devices[1].device.points["leaving_temp"].deadband == 0.5
-    assert (site.partitions, site.heartbeat_s, site.state_dir) == (16, 5.0, tmp_path / "state")
+    assert (site.partitions, site.heartbeat_s, site.state_dir) == (8, 5.0, tmp_path / "state")
 
 
 @pytest.mark.parametrize(("changes", "field"), [
