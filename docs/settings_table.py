@@ -16,6 +16,7 @@ from cloud.core.settings import Settings
 DOCS = Path(__file__).parent
 BEGIN, END = "<!-- settings: begin -->", "<!-- settings: end -->"
 ZH = {
+    "portal_https": "门户前有 TLS 时为 1：Cookie 加 Secure 与 __Host- 前缀", "nats_host": "自带 nats-server 的监听地址；其他机器上的 NATS 代理需能到达",
     "portal_host": "门户监听地址", "portal_port": "门户 HTTP 端口", "gateway_host": "边缘网关监听地址", "gateway_port": "边缘链路 gRPC 端口（双向 TLS）",
     "nats_url": "已有 NATS 的地址；留空则自行启动", "nats_port": "自带 nats-server 的端口", "historian_url": "clickhouse(s)://主机:端口；留空则使用自带存储进程（chDB）",
     "store_port": "自带存储进程的本机端口", "ledger_url": "SQLAlchemy 地址；留空则为安装目录内的 SQLite", "ray_address": "已有 Ray 集群的地址；留空则自行启动",
