@@ -28,6 +28,8 @@ async def connect(url: str, credentials: Path, name: str, *, wait_s: float = 30.
         TimeoutError: no server answered within `wait_s`.
     """
     loop = asyncio.get_running_loop()
+    given = credentials / "nats-ca.pem"  # a given server has a CA of its own; ours is signed by the edge zone's
+    ca = given if given.exists() else credentials / "edge-ca.pem"
     deadline = loop.time() + wait_s
 
     async def on_error(error: Exception) -> None:
@@ -36,7 +38,7 @@ async def connect(url: str, credentials: Path, name: str, *, wait_s: float = 30.
     while True:
         try:
             return await nats.connect(
-                url, name=name, tls=tls_context(credentials / "edge-ca.pem") if url.startswith("tls") else None,
+                url, name=name, tls=tls_context(ca) if url.startswith("tls") else None,
                 nkeys_seed=str(credentials / "nats-platform.seed"), max_reconnect_attempts=-1, reconnect_time_wait=0.2, connect_timeout=5,
                 ping_interval=10, max_outstanding_pings=3, error_cb=on_error, allow_reconnect=True, pending_size=64 << 20)
         except (TimeoutError, OSError, nats.errors.Error) as error:
