@@ -111,8 +111,11 @@ async def _run(stack: Stack, made: list[Source], agent: RigAgent) -> dict[str, f
     with contextlib.suppress(asyncio.CancelledError):
         await feeding
     used, seconds = meter.spent(before, meter.cpu(roots)), time.monotonic() - began
-    deadline = time.monotonic() + 15
-    while (rows := await _rows(store, made) - rows_before) < CYCLES * len(made) and time.monotonic() < deadline:
+    rows = 0
+    for _ in range(75):
+        rows = await _rows(store, made) - rows_before
+        if rows >= CYCLES * len(made):
+            break
         await asyncio.sleep(0.2)
     found = {"messages": float(rows), "offered": float(CYCLES * len(made)), "seconds": seconds, "first_contact_s": first_contact, **await commands}
     memory = meter.pss_bytes(roots)

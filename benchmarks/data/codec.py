@@ -5,6 +5,7 @@ One process, processor time only, so other load hardly matters; four interleaved
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import time
@@ -92,7 +93,7 @@ def _cost(report: Report, parts: list[list[Reading]], size: int, rows_class: Any
     quality = bytes(size)
 
     def columns(*, packed: bool) -> None:
-        for device, point_id, at, value in arrays:
+        for device, point_id, at, value in arrays * 5:
             base = int(at[0])
             wire = pb.Batch(base_ms=base, device_id=device.tobytes(), point_id=point_id.tobytes(), offset_ms=(at - base).astype("<u4").tobytes(), value=value.tobytes(), quality=quality).SerializeToString()
             if packed:
@@ -116,8 +117,8 @@ def _cost(report: Report, parts: list[list[Reading]], size: int, rows_class: Any
     ratios: dict[bool, list[float]] = defaultdict(list)
     for _ in range(ROUNDS):
         for packed in (False, True):
-            ours = _timed(lambda packed=packed: [columns(packed=packed) for _ in range(5)], count * 5)  # type: ignore[misc]
-            theirs = _timed(lambda packed=packed: one_by_one(packed=packed), count)  # type: ignore[misc]
+            ours = _timed(functools.partial(columns, packed=packed), count * 5)
+            theirs = _timed(functools.partial(one_by_one, packed=packed), count)
             ratios[packed].append(theirs / ours)
     report.add(f"data.6.rows_over_columns_{size}", median(ratios[False]), "x", at_least=50, note="processor time of encode + decode")
     report.add(f"data.6.rows_over_columns_zstd_{size}", median(ratios[True]), "x", at_least=12, note="with zstd on both sides of the comparison")

@@ -93,7 +93,7 @@ def _views(report: Report, home: Path) -> None:
     part = {"project": 1, "devices": list(range(1, HOUR_DEVICES + 1)), "seed": 7}
     bare_s, with_s, job_s = list[float](), list[float](), list[float]()
     with Stack(home / "views", only=("store",)) as stack, Bare(home / "plainviews") as bare:
-        for t, f in (("r1h", "toStartOfHour"), ("r1d", "toStartOfDay")):
+        for t in ("r1h", "r1d"):
             bare.sql(f"CREATE TABLE heat.v_{t} (project_id UInt32, device_id UInt32, point_id UInt16, t DateTime('UTC'), vmin Float64, vmax Float64, vsum Float64, first Float64, last Float64, cnt UInt64)"
                      " ENGINE = MergeTree ORDER BY (project_id, device_id, point_id, t)")
         for number in range(ROUNDS):

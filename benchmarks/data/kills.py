@@ -83,9 +83,9 @@ def _kill(road: Road, victim: str) -> None:
 
 async def _books(road: Road) -> dict[str, Any]:
     store = ClickHouse(road.stack.settings, threads=1)
-    deadline = time.monotonic() + 60
-    while (await Sealer(store, road.stack.settings.timezone).run(int(time.time()))).hours or time.monotonic() < deadline - 59:
-        await asyncio.sleep(0.1)
+    sealer, passes = Sealer(store, road.stack.settings.timezone), 0
+    while (await sealer.run(int(time.time()) + passes)).hours:  # the runtime's own sealer works beside us; another second, another version
+        passes += 1
     raw = (await store.query("SELECT count(), uniqExact(project_id, device_id, point_id, ts), sum(value) FROM heat.raw"))[0]
     rollup = (await store.query("SELECT sum(vsum), sum(cnt) FROM heat.r1h FINAL"))[0]
     store.close()

@@ -29,7 +29,9 @@ class Peer(Protocol):
         """(readings, seconds) of one ingest with prepared bodies of `batch` readings."""
         ...
 
-    def bytes_on_disk(self) -> int: ...
+    def bytes_on_disk(self) -> int:
+        """Size of what was loaded."""
+        ...
 
 
 class Served:
