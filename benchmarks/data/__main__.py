@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import shutil
+import signal
 import sys
 import time
 import traceback
@@ -36,6 +37,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.data", description="The data plane as ratios.")
     parser.add_argument("--rows", default="", help="rows of the table or sections, e.g. 1,2,growth,cut,footprint (default: all)")
     wanted = {w for w in parser.parse_args().rows.split(",") if w}
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # let every context end what it started
     report = Report("bench-data")
     for name, (rows, measure) in SECTIONS.items():
         if wanted and name not in wanted and not wanted & set(rows):

@@ -79,7 +79,8 @@ async def _main(args: argparse.Namespace) -> None:
         agents.append(Agent(site, load_credentials(site.credentials_dir), units=lambda _site: {}))
         made.append(fill(agents[-1], workload.sweeps(list(site.devices), args.sweeps, start_ms=args.start_ms, seed=args.seed * 1000 + k), args.batch))
     print(json.dumps({key: sum(m[key] for m in made) for key in made[0]}), flush=True)
-    await asyncio.to_thread(sys.stdin.readline)
+    if not await asyncio.to_thread(sys.stdin.readline):
+        return  # whoever started us is gone
     used = time.process_time()
     curve = await drain(agents, patience_s=args.patience_s)
     print(json.dumps({"curve": curve, "cpu_s": time.process_time() - used}), flush=True)
