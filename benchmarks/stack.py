@@ -49,7 +49,6 @@ class Stack:
         self.supervisor = Supervisor(home / "logs", home)
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
-        self._lock = threading.Lock()
 
     def __enter__(self) -> Self:
         try:
@@ -71,8 +70,7 @@ class Stack:
 
     def _keep(self) -> None:
         while not self._stop.wait(0.1):
-            with self._lock:
-                self.supervisor.tick()
+            self.supervisor.tick()
 
     def kill(self, name: str) -> None:
         """Kill -9 one process; the supervisor starts it again."""
@@ -80,8 +78,7 @@ class Stack:
 
     def stop(self, name: str) -> None:
         """End one process and leave it ended."""
-        with self._lock:
-            self.supervisor.stop(name)
+        self.supervisor.stop(name)
 
     def log(self, name: str) -> str:
         """What a process wrote."""

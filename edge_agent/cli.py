@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import fcntl
 import json
 import os
 import signal
@@ -49,9 +50,16 @@ def _run(site_file: Path, level: str) -> int:
     from edge_agent import logs
     from edge_agent.agent import Agent
     from edge_agent.config import load_credentials, load_site
+    from edge_agent.errors import SiteError
     logs.configure(level)
     site = load_site(site_file)
     credentials = load_credentials(site.credentials_dir)
+    site.state_dir.mkdir(parents=True, exist_ok=True)
+    held = (site.state_dir / "agent.lock").open("w")
+    try:
+        fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        raise SiteError(field="state_dir", problem="another kang-edge already runs on this directory; two agents must never share a spool") from None
 
     async def live() -> None:
         agent = Agent(site, credentials)

@@ -13,6 +13,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -71,6 +72,7 @@ class Supervisor:
         self._failures: dict[str, list[float]] = {}
         self._not_before: dict[str, float] = {}
         self.restarts: dict[str, int] = {}
+        self._lock = threading.RLock()
         logs.mkdir(parents=True, exist_ok=True)
         self._end_leftovers()
 
@@ -91,8 +93,9 @@ class Supervisor:
         Raises:
             NotReadyError: it did not become ready in time, or died.
         """
-        self._children[child.name] = child
-        self._spawn(child)
+        with self._lock:
+            self._children[child.name] = child
+            self._spawn(child)
         if wait:
             self.wait(child.name)
 
@@ -123,6 +126,10 @@ class Supervisor:
 
     def tick(self) -> list[str]:
         """Restart what died; returns the names restarted. A child that dies at once again waits 0.2, 0.4 ... 5 s."""
+        with self._lock:
+            return self._restart()
+
+    def _restart(self) -> list[str]:
         restarted: list[str] = []
         now = time.monotonic()
         for name, child in list(self._children.items()):
@@ -154,9 +161,10 @@ class Supervisor:
 
     def stop(self, name: str, *, forget: bool = True, wait_s: float = 8.0) -> None:
         """End one child (SIGTERM, then SIGKILL of its group)."""
-        process = self._running.pop(name, None)
-        if forget:
-            self._children.pop(name, None)
+        with self._lock:
+            process = self._running.pop(name, None)
+            if forget:
+                self._children.pop(name, None)
         if process is not None:
             if process.poll() is None:
                 process.terminate()

@@ -146,3 +146,16 @@ async def test_killing_the_agent_at_any_moment_loses_no_sealed_reading_and_break
                 assert envelope.Header.unpack(signed.header).previous == previous
                 previous = signed.digest
             spool.close()
+
+
+def test_two_agents_never_share_a_spool(tmp_path, capsys):
+    import fcntl
+
+    file = tmp_path / "site.yaml"
+    credentials(tmp_path)
+    file.write_text(yaml.safe_dump(SITE))
+    (tmp_path / "state").mkdir()
+    with (tmp_path / "state" / "agent.lock").open("w") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        assert cli.main(["run", "--site", str(file)]) == 2
+    assert "another kang-edge already runs" in capsys.readouterr().err
