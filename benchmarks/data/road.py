@@ -21,6 +21,7 @@ from benchmarks.rig.build import RigAgent, rig
 from benchmarks.stack import Stack
 from cloud.core.supervision import Child
 from cloud.installation import prepare
+from edge_agent.keygen import make as make_keys
 
 AGENTS, DEVICES = 24, 25
 
@@ -57,6 +58,8 @@ class Road:
         only = ("nats", "store", "control", "gateway", *(("ray", "runtime") if with_ray else ()))
         self.home, self.with_ray = home, with_ray
         self.stack = Stack(home, only=only, partitions=partitions, hosts=1)
+        for k in range(agents):
+            make_keys(self.stack.settings.home / "rig" / f"r{k:02d}-a1" / "credentials")  # in process: a process for each would take minutes
         self.agents: list[RigAgent] = [rig(self.stack.settings, f"r{k:02d}", uplink="nats", devices=devices) for k in range(agents)]
         prepare(self.stack.settings)
         if not sync:
@@ -70,7 +73,7 @@ class Road:
         try:
             if not self.with_ray:
                 log = self.home / "logs" / "host.log"
-                self.stack.supervisor.start(Child("host", [sys.executable, "-m", "benchmarks.data.host", "--home", str(self.home)],
+                self.stack.supervisor.start(Child("host", [sys.executable, *os.environ.get("HOSTMOD", "-m benchmarks.data.host").split(), "--home", str(self.home)],
                                                   lambda: log.exists() and "host stands" in log.read_text(errors="replace")))
         except BaseException:
             self.stack.__exit__()

@@ -25,7 +25,7 @@ def supervisor(tmp_path: Path) -> Iterator[Supervisor]:
 
 
 def sleeper(tmp_path: Path, name: str = "sleeper") -> Child:
-    return Child(name, [sys.executable, "-c", SLEEPER, str(tmp_path / f"{name}.starts")], lambda: (tmp_path / f"{name}.starts").exists())
+    return Child(name, [sys.executable, "-c", SLEEPER, str(tmp_path / f"{name}.starts")], (tmp_path / f"{name}.starts").exists)
 
 
 def starts(tmp_path: Path, name: str = "sleeper") -> int:
