@@ -23,7 +23,7 @@ from cloud.core.supervision import Child
 from cloud.installation import prepare
 from edge_agent.keygen import make as make_keys
 
-AGENTS, DEVICES = 24, 25
+AGENTS, DEVICES = 8, 50
 
 
 @dataclass(frozen=True, slots=True)

@@ -34,8 +34,8 @@ def modules() -> Path:
     if not all((folder / name).exists() for name in PACKAGES):
         PEERS.mkdir(parents=True, exist_ok=True)
         binary = node()
-        npm = binary.parent / "npm"
-        subprocess.run([str(binary), str(npm.resolve()), "install", "--no-audit", "--no-fund", "--ignore-scripts", *(f"{n}@{v}" for n, v in PACKAGES.items())], cwd=PEERS, check=True,
+        npm = binary.parent.parent / "lib" / "node_modules" / "npm" / "bin" / "npm-cli.js"
+        subprocess.run([str(binary), str(npm), "install", "--no-audit", "--no-fund", "--ignore-scripts", *(f"{n}@{v}" for n, v in PACKAGES.items())], cwd=PEERS, check=True,
                        env={**os.environ, "PATH": f"{binary.parent}{os.pathsep}{os.environ.get('PATH', '')}"}, stdout=subprocess.DEVNULL)
     return folder
 
