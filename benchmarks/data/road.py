@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
+import yaml
+
 from benchmarks.data import meter
 from benchmarks.data.workload import GRID_MS, POINTS
 from benchmarks.rig.build import RigAgent, rig
@@ -23,7 +25,7 @@ from cloud.core.supervision import Child
 from cloud.installation import prepare
 from edge_agent.keygen import make as make_keys
 
-AGENTS, DEVICES = 8, 50
+AGENTS, DEVICES = 32, 25
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +63,10 @@ class Road:
         for k in range(agents):
             make_keys(self.stack.settings.home / "rig" / f"r{k:02d}-a1" / "credentials")  # in process: a process for each would take minutes
         self.agents: list[RigAgent] = [rig(self.stack.settings, f"r{k:02d}", uplink="nats", devices=devices) for k in range(agents)]
+        for agent in self.agents:
+            site = yaml.safe_load(agent.site_file.read_text())
+            site["cycle_s"] = 5.0  # there is nothing to decide: no devices are read
+            agent.site_file.write_text(yaml.safe_dump(site, sort_keys=False))
         prepare(self.stack.settings)
         if not sync:
             file = home / "nats.conf"
@@ -73,7 +79,7 @@ class Road:
         try:
             if not self.with_ray:
                 log = self.home / "logs" / "host.log"
-                self.stack.supervisor.start(Child("host", [sys.executable, *os.environ.get("HOSTMOD", "-m benchmarks.data.host").split(), "--home", str(self.home)],
+                self.stack.supervisor.start(Child("host", [sys.executable, "-m", "benchmarks.data.host", "--home", str(self.home)],
                                                   lambda: log.exists() and "host stands" in log.read_text(errors="replace")))
         except BaseException:
             self.stack.__exit__()
