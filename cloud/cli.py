@@ -6,6 +6,7 @@ Must not know: how anything works; it calls `cloud.installation`, the functions'
 from __future__ import annotations
 
 import argparse
+import fcntl
 import logging
 import os
 import shutil
@@ -14,6 +15,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import IO
 
 import yaml
 
@@ -42,6 +44,8 @@ def say(zh: str, en: str) -> None:
 
 def up(args: argparse.Namespace) -> int:
     """Run the platform in the foreground until Ctrl-C."""
+    if not _claim(args.home):
+        return 1
     settings: Settings = load(args.home, **({"portal_port": args.port} if args.port else {}))
     marker = settings.home / "signed-in-once"
     prepare(settings)
@@ -50,14 +54,33 @@ def up(args: argparse.Namespace) -> int:
     return run(settings, lambda _: None, lambda: _greet(settings.portal_port, with_codes))
 
 
+def _claim(home: Path) -> bool:
+    """Take the home for this process until it ends; False (and said) when another one runs in it."""
+    os.umask(0o077)
+    home.mkdir(parents=True, exist_ok=True)
+    held = (home / "kang.lock").open("a")
+    try:
+        fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        say(f"{home} 中已有一个实例在运行，未做任何更改。请先停止它（Ctrl-C），或用 --home 指定另一目录。",
+            f"An instance already runs in {home}; nothing was changed. Stop it first (Ctrl-C), or choose another directory with --home.")
+        return False
+    _HELD.append(held)
+    return True
+
+
+_HELD: list[IO[str]] = []
+
+
 def run(settings: Settings, after: Callable[[Supervisor], None], ready: Callable[[], None]) -> int:
     """Start every process in order, then whatever `after` starts, then keep all of them alive."""
-    supervisor = Supervisor(settings.home / "logs", settings.home)
+    supervisor = Supervisor(settings.home / "logs", settings.home)  # the home is ours (`_claim`): what is left alive is nobody's
 
     def stop(*_: object) -> None:
         raise KeyboardInterrupt
 
     signal.signal(signal.SIGTERM, stop)
+    signal.signal(signal.SIGINT, stop)
     try:
         taken = [f"{name} {port}" for name, port in own_ports(settings).items() if port_open(port)]
         if taken:
@@ -209,6 +232,8 @@ def demo(args: argparse.Namespace) -> int:
     """Run the platform with live simulated plants that speak real field protocols."""
     from benchmarks.plants import demo as plants
 
+    if not _claim(args.home):
+        return 1
     settings = load(args.home, **({"portal_port": args.port} if args.port else {}))
     prepare(settings)
     (settings.home / "demo").touch()

@@ -10,6 +10,7 @@ import asyncio
 import json
 import logging
 import signal
+import sqlite3
 from pathlib import Path
 from typing import Any
 
@@ -79,7 +80,7 @@ class Service:
             answer = self._answer(what, json.loads(message.data or b"{}"))
         except KangError as error:
             answer = {"error": {"code": error.code, "zh": error.message("zh"), "en": error.message("en")}}
-        except (ValueError, TypeError, KeyError) as error:
+        except (ValueError, TypeError, KeyError, OverflowError, sqlite3.Error) as error:
             answer = {"error": {"code": "E-CMD", "zh": f"请求格式不正确：{error}", "en": f"The request is malformed: {error}"}}
         await message.respond(json.dumps(answer).encode())
         for command_id in answer.pop("_moved", []):

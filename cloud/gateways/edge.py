@@ -46,7 +46,11 @@ class EdgeLink(link_pb2_grpc.EdgeLinkServicer):
     async def Connect(self, request_iterator: AsyncIterator[link_pb2.Up], context: grpc.aio.ServicerContext) -> AsyncIterator[link_pb2.Down]:  # noqa: N802
         """One agent's stream. The first message must be a heartbeat of the agent the certificate names."""
         identity, serial = peer(context)
-        first = await anext(aiter(request_iterator), None)
+        try:
+            first = await anext(aiter(request_iterator), None)
+        except Exception as error:  # noqa: BLE001  whatever cannot be read as a message is the sender's fault
+            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, f"E-LINK-MESSAGE: not a message of this service ({type(error).__name__})")
+            return
         beat = first.heartbeat if first is not None and first.WhichOneof("body") == "heartbeat" else None
         if beat is None or identity != subjects.agent_identity(beat.project_id, beat.agent_id):
             await context.abort(grpc.StatusCode.PERMISSION_DENIED, "E-LINK-IDENTITY: the first message must be a heartbeat of the certificate's own agent")
