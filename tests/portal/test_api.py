@@ -74,7 +74,7 @@ async def test_nothing_is_invented_when_nothing_is_measured(site: Site, sign_in:
 async def test_history_comes_in_columns_and_as_csv_in_the_projects_zone(site: Site, sign_in: SignIn, clock: Clock) -> None:
     client = await sign_in("operator")
     device, project = site.device("cuihu", "EM1"), site.projects["cuihu"]
-    query = {"series": f"{device}:1", "start_ms": clock.ms - 3_600_000, "end_ms": clock.ms, "resolution_s": 900}
+    query: dict[str, str | int] = {"series": f"{device}:1", "start_ms": clock.ms - 3_600_000, "end_ms": clock.ms, "resolution_s": 900}
     columns = (await client.get(f"projects/{project}/history", params=query)).json()["series"][0]
     assert columns["resolution_s"] == 900 and len(columns["at_ms"]) == len(columns["mean"]) == len(columns["quality"]) > 0
     table = (await client.get(f"projects/{project}/history", params={**query, "format": "csv", "language": "en"})).text
@@ -407,3 +407,28 @@ async def test_pages_built_anew_are_served_without_a_restart(ledger: Ledger, tmp
         asset = await client.get("/assets/x.js")
         assert asset.text == "let x" and "immutable" in asset.headers["cache-control"] and asset.headers["content-type"].startswith("text/javascript")
         assert "let x" not in (await client.get("/../static/assets/x.js.gz")).text
+
+
+async def test_a_plant_whose_devices_do_not_answer_is_partly_offline_and_needs_a_hand(site: Site, sign_in: SignIn, clock: Clock) -> None:
+    for code, silent_s in (("EB1", 300), ("EB2", 31), ("EM1", 5)):
+        site.live.device_states[site.device("cuihu", code)] = {"online": False, "error_code": "E-X", "last_ok_ms": clock.ms - silent_s * 1000}
+    seen = (await (await sign_in("operator")).get("overview")).json()
+    row = next(p for p in seen["projects"] if p["code"] == "cuihu")
+    assert (row["condition"], row["devices_silent"], seen["totals"]["partial"], seen["totals"]["devices_silent"]) == ("partial", 2, 1, 2)
+    need = next(n for n in seen["needs"] if n["kind"] == "devices")
+    total = len(site.directory.devices(site.projects["cuihu"]))
+    assert (need["agent_id"], need["count"], need["of"], need["since_ms"], need["severity"]) == ("edge-cuihu", 2, total, clock.ms - 300_000, "major")
+
+
+async def test_the_headline_says_how_many_projects_are_measured(site: Site, sign_in: SignIn) -> None:
+    site.historian.silent = {d.id for d in site.directory.devices(site.projects["cuihu"])}
+    totals = (await (await sign_in("operator")).get("overview")).json()["totals"]
+    assert 0 < totals["power_projects"] < totals["projects"]
+
+
+async def test_cold_rooms_need_a_hand_and_are_counted_with_the_coldest(site: Site, sign_in: SignIn) -> None:
+    site.historian.plant.overrides[site.device("cuihu", "H0101"), BY_KEY["room_temp"].id] = 15.2
+    seen = (await (await sign_in("operator")).get("overview")).json()
+    need = next(n for n in seen["needs"] if n["kind"] == "rooms")
+    assert (need["project_id"], need["count"], need["of"], need["value"], need["limit"], need["severity"]) == (site.projects["cuihu"], 1, 8, 15.2, 18.0, "major")
+    assert seen["totals"]["rooms_coldest"] == 15.2

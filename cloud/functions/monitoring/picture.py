@@ -44,7 +44,7 @@ async def overview(given: Services, who: Principal) -> dict[str, Any]:
                   for a in given.directory.agents() if a.project_id in seen and not a.revoked]
     names = {d.id: d for p in projects for d in given.directory.devices(p.id)}
     needs = hands([a for a in alarms if a["project_id"] in seen], all_agents, [q for q in quarantine if q["project_id"] in seen],
-                  [c for c in commands if c["project_id"] in seen])
+                  [c for c in commands if c["project_id"] in seen], rows, now_ms=now)
     for need in needs:
         first = names.get(need.get("device_id") or next(iter(need.get("device_ids", ())), 0))
         need["device"] = {"id": first.id, "name_zh": first.name_zh, "name_en": first.name_en} if first else None

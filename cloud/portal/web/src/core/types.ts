@@ -12,17 +12,17 @@ export interface RoomCount { low: number; total: number; measured: number; kept:
 export interface ProjectSummary extends Project {
   power_kw: number | null; power_measured: number; power_of: number; heat_kw: number | null; w_per_m2: number | null; heat_w_per_m2: number | null; w_per_m2_k: number | null
   outdoor_c: number | null; rooms: RoomCount; soc: number | null; alarms: Record<Severity, number>; agents_total: number; agents_online: number
-  devices_total: number; devices_online: number; condition: string
+  devices_total: number; devices_online: number; devices_silent: number; condition: string
 }
 export interface FlowNode { id: string; side: string; kw: number | null; heat_kw: number | null; measured: number; of: number; device_ids: number[]; at_ms: number | null; soc: number | null }
 export interface FlowLink { source: string; target: string; kw: number; kind: string }
 export interface Flow { nodes: FlowNode[]; links: FlowLink[]; at_ms: number | null }
 export interface Need {
-  kind: 'alarm' | 'agent' | 'quarantine' | 'command'; severity: Severity; project_id: number; count: number; since_ms: number | null; zh?: string; en?: string; rule?: string
+  kind: 'alarm' | 'agent' | 'devices' | 'rooms' | 'quarantine' | 'command'; of?: number; value?: number | null; limit?: number | null; severity: Severity; project_id: number; count: number; since_ms: number | null; zh?: string; en?: string; rule?: string
   device_ids?: number[]; device_id?: number; device?: { id: number; name_zh: string; name_en: string } | null; agent_id?: string; reason?: string
 }
 export interface Totals {
-  projects: number; normal: number; critical: number; offline: number; alarm: number; power_kw: number | null; power_projects: number; heat_kw: number | null; heat_projects: number
+  projects: number; normal: number; critical: number; offline: number; partial: number; alarm: number; devices_silent: number; rooms_coldest: number | null; power_kw: number | null; power_projects: number; heat_kw: number | null; heat_projects: number
   rooms_total: number; rooms_measured: number; rooms_kept: number; rooms_low: number | null; devices_total: number; devices_online: number; agents_total: number; agents_online: number
   alarms: Record<Severity, number>; flow: Flow
 }
