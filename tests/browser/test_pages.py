@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import re
 import shutil
 import socket
 from collections.abc import AsyncIterator, Callable
@@ -184,3 +185,45 @@ async def test_first_load_stays_below_its_budget(stage: Stage) -> None:
     await page.wait_for_selector(".tr")
     assert 0 < sum(sizes) <= 450 * 1024
     await context.close()
+
+
+class Road:
+    """A TCP road to the portal that can freeze: connections stay open and nothing passes, as behind a hung server or a dead link."""
+
+    def __init__(self, port: int) -> None:
+        self._port = port
+        self.free = asyncio.Event()
+        self.free.set()
+
+    async def __call__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Carry one connection."""
+        try:
+            there, back = await asyncio.open_connection("127.0.0.1", self._port)
+            await asyncio.gather(self._carry(reader, back), self._carry(there, writer))
+        except (OSError, asyncio.CancelledError):
+            writer.close()
+
+    async def _carry(self, source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
+        while piece := await source.read(65536):
+            await self.free.wait()
+            sink.write(piece)
+            await sink.drain()
+        sink.close()
+
+
+async def test_a_hung_portal_is_shown_as_lost_and_found_again(stage: Stage) -> None:
+    road = Road(int(stage.address.rpartition(":")[2]))
+    server = await asyncio.start_server(road, "127.0.0.1", 0)
+    context, page, _ = await stage.page(locale="en-GB", viewport={"width": 1440, "height": 900})
+    await page.goto(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/devices/{stage.site.device('cuihu', 'EB2')}")
+    await page.wait_for_selector(".tile .v")
+    assert await page.locator(".bar[role=status]").count() == 0
+    road.free.clear()
+    bar = await page.wait_for_selector(".bar[role=status]", timeout=16_000)
+    assert bar is not None and re.search(r"since \d\d:\d\d:\d\d", await bar.inner_text())
+    await until(page, "document.querySelectorAll('.tile').length > 0 && document.querySelectorAll('.tile:not(.stale)').length === 0")
+    road.free.set()
+    await page.wait_for_selector(".bar[role=status]", state="detached", timeout=16_000)
+    await until(page, "document.querySelectorAll('.tile:not(.stale)').length > 0")
+    await context.close()
+    server.close()

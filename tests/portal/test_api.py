@@ -13,7 +13,7 @@ from typing import Any
 import httpx
 import pytest
 
-from cloud.functions.monitoring.stream import QUEUE, LiveStream, StreamFullError
+from cloud.functions.monitoring.stream import QUEUE, LiveStream, LiveStreams, StreamFullError
 from cloud.functions.system.tables import OperationLog
 from cloud.ledger import Ledger
 from cloud.portal.middleware import MAX_BODY
@@ -432,3 +432,25 @@ async def test_cold_rooms_need_a_hand_and_are_counted_with_the_coldest(site: Sit
     need = next(n for n in seen["needs"] if n["kind"] == "rooms")
     assert (need["project_id"], need["count"], need["of"], need["value"], need["limit"], need["severity"]) == (site.projects["cuihu"], 1, 8, 15.2, 18.0, "major")
     assert seen["totals"]["rooms_coldest"] == 15.2
+
+
+async def test_a_quiet_stream_beats(site: Site, sign_in: SignIn) -> None:
+    client = await sign_in("operator")
+    site.app.state.streams = LiveStreams(site.live, beat_s=0.02)
+    assert [kind for kind, _ in await _events(site, client, "", 3)][:3] == ["hello", "beat", "beat"]
+
+
+@pytest.mark.parametrize("query", [{"projects": "abc"}, {"devices": "1,x"}, {"projects": "-1"}, {"projects": str(1 << 63)}])
+async def test_a_stream_of_something_that_is_no_list_of_ids_is_refused(sign_in: SignIn, query: dict[str, str]) -> None:
+    answer = await (await sign_in("operator")).get("live", params=query)
+    assert (answer.status_code, answer.json()["code"]) == (422, "E-HISTORY-QUERY")
+
+
+async def test_a_session_has_at_most_twenty_streams(site: Site, sign_in: SignIn) -> None:
+    client = await sign_in("operator")
+    principal = await site.sessions.authenticate(client.cookies["kang_session"])
+    assert principal is not None
+    for _ in range(20):
+        site.app.state.streams.open(principal.session, lambda _event: True)
+    answer = await client.get("live")
+    assert (answer.status_code, answer.json()["code"]) == (503, "E-STREAMS")

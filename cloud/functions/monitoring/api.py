@@ -20,7 +20,7 @@ from cloud.functions.monitoring import picture
 from cloud.functions.monitoring.errors import HistoryQueryError, TooManyStreamsError
 from cloud.functions.monitoring.flow import energy_flow
 from cloud.functions.monitoring.rooms import rooms
-from cloud.functions.monitoring.stream import MAX_DEVICES, MAX_STREAMS, LiveStreams, StreamFullError
+from cloud.functions.monitoring.stream import MAX_DEVICES, MAX_STREAMS, MAX_STREAMS_PER_SESSION, LiveStreams, StreamFullError
 from cloud.functions.services import Services, services
 from cloud.functions.tables_out import csv_response, local_time
 from cloud.security.guard import NotFoundError, operation, router
@@ -136,19 +136,27 @@ async def discard(quarantine_id: str, who: Annotated[Principal, operation("monit
     await given.historian.discard(quarantine_id, actor=who.name)
 
 
-async def _room_for_one(request: Request) -> None:
-    if len(request.app.state.streams) >= MAX_STREAMS:
+Watcher = Annotated[Principal, operation("monitoring.live.read")]
+
+
+async def _watching(request: Request, who: Watcher, given: Given, projects: Annotated[str, Query(max_length=4000)] = "",
+                    devices: Annotated[str, Query(max_length=4000)] = "") -> tuple[list[int], list[int]]:
+    """What a new stream watches; refused here, while an answer can still be a refusal."""
+    streams: LiveStreams = request.app.state.streams
+    if len(streams) >= MAX_STREAMS:
         raise TooManyStreamsError(limit=MAX_STREAMS)
+    if streams.of(who.session) >= MAX_STREAMS_PER_SESSION:
+        raise TooManyStreamsError(limit=MAX_STREAMS_PER_SESSION)
+    return _scope(given, who, _ids(projects), _ids(devices))
 
 
-@api.get("/live", response_class=EventSourceResponse, dependencies=[Depends(_room_for_one)])
-async def live(request: Request, who: Annotated[Principal, operation("monitoring.live.read")], given: Given,
-               projects: Annotated[str, Query(max_length=4000)] = "", devices: Annotated[str, Query(max_length=4000)] = ""
+@api.get("/live", response_class=EventSourceResponse)
+async def live(request: Request, who: Watcher, given: Given, watching: Annotated[tuple[list[int], list[int]], Depends(_watching)]
                ) -> AsyncIterator[ServerSentEvent]:
-    """The tab's one stream: hello, values, command, alarm, agent. Ends when the session does."""
+    """The tab's one stream: hello, values, command, alarm, agent, and a beat every 5 s. Ends when the session does."""
     streams: LiveStreams = request.app.state.streams
     stream = streams.open(who.session, lambda event: _sees(who, event))
-    stream.subscribe(*_scope(given, who, _ids(projects), _ids(devices)))
+    stream.subscribe(*watching)
     touching = asyncio.create_task(_touch(given, who, stream))
     try:
         yield ServerSentEvent(event="hello", raw_data=json.dumps({"stream_id": stream.id, "now_ms": given.now()}), retry=2000)
@@ -213,7 +221,10 @@ def _sees(who: Principal, event: dict[str, Any]) -> bool:
 
 def _ids(text: str) -> list[int]:
     try:
-        return [int(part) for part in text.split(",") if part]
+        found = [int(part) for part in text.split(",") if part]
+        if not all(0 <= i < 1 << 63 for i in found):
+            raise ValueError
+        return found
     except ValueError:
         raise HistoryQueryError(reason_zh=f"“{text}”不是编号列表", reason_en=f"'{text}' is not a list of ids") from None
 

@@ -8,6 +8,8 @@ export class ApiError extends Error {
 
 /** What the page knows of the way to the portal. `since` is when it was lost. */
 export const link = reactive({ lost: false, since: 0, skew: 0 })
+// A portal that hangs does not answer at all; longer than this is a lost link.
+const SILENCE_MS = 30_000
 let csrf = ''
 let onSignedOut: () => void = () => undefined
 
@@ -16,11 +18,11 @@ export function whenSignedOut(act: () => void): void { onSignedOut = act }
 /** The portal's clock, so that ages are true on a laptop whose clock is not. */
 export function now(): number { return Date.now() + link.skew }
 
-export function markLost(): void { if (!link.lost) { link.lost = true; link.since = now() } }
+export function markLost(since = now()): void { if (!link.lost) { link.lost = true; link.since = since } }
 export function markFound(): void { link.lost = false }
 
 export async function call<T>(method: string, path: string, body?: unknown, headers: Record<string, string> = {}, signal?: AbortSignal): Promise<T> {
-  const init: RequestInit = { method, headers: { Accept: 'application/json', ...headers }, credentials: 'same-origin', signal: signal ?? null }
+  const init: RequestInit = { method, headers: { Accept: 'application/json', ...headers }, credentials: 'same-origin', signal: signal ? AbortSignal.any([signal, AbortSignal.timeout(SILENCE_MS)]) : AbortSignal.timeout(SILENCE_MS) }
   if (body !== undefined) { init.body = JSON.stringify(body); (init.headers as Record<string, string>)['Content-Type'] = 'application/json' }
   if (method !== 'GET') (init.headers as Record<string, string>)['X-Kang-CSRF'] = csrf
   let answer: Response

@@ -59,6 +59,9 @@ export function clockTime(at: number | null | undefined, timeZone?: string): str
   if (!at) return DASH
   return new Intl.DateTimeFormat('en-GB', { hour: '2-digit', minute: '2-digit', hour12: false, timeZone: zone(timeZone) }).format(at)
 }
+export function clockSeconds(at: number, timeZone?: string): string {
+  return new Intl.DateTimeFormat('en-GB', { hour: '2-digit', minute: '2-digit', second: '2-digit', hour12: false, timeZone: zone(timeZone) }).format(at)
+}
 export function dateTime(at: number | null | undefined, timeZone?: string): string {
   if (!at) return DASH
   const parts = new Intl.DateTimeFormat('en-CA', { year: 'numeric', month: '2-digit', day: '2-digit', hour: '2-digit', minute: '2-digit', second: '2-digit', hour12: false, timeZone: zone(timeZone) }).formatToParts(at)

@@ -1,6 +1,6 @@
 // One EventSource per tab. Pages say what they look at; the union is watched, values land in one map, other events go to listeners.
 import { onScopeDispose, reactive, ref, watch, type WatchSource } from 'vue'
-import { get, markFound, markLost, post } from './api'
+import { get, markFound, markLost, now, post } from './api'
 import type { Command } from './types'
 
 export interface LiveValue { at_ms: number; value: number | null; quality: number }
@@ -40,10 +40,23 @@ export function put(rows: [number, number, number, number | null, number][]): vo
 }
 function announce(type: string, event: Record<string, unknown>): void { listeners.get(type)?.forEach((listener) => listener(event)) }
 
+// The portal beats every 5 s. Two missed beats and a bit: the stream is dead, whatever the browser believes.
+const SILENCE_MS = 12_000
+let heard = now()
+function hear(): void { heard = now() }
+setInterval(() => {
+  if (!source || now() - heard <= SILENCE_MS) return
+  markLost(heard)
+  close()
+  again()
+}, 1000)
+
 function open(): void {
   const wish = union()
+  hear()
   sent = JSON.stringify(wish)
   source = new EventSource(`/api/v1/live?projects=${wish.projects.join(',')}&devices=${wish.devices.join(',')}`)
+  for (const type of ['hello', 'beat', 'values', 'command', 'alarm', 'agent']) source.addEventListener(type, hear)
   source.addEventListener('hello', (e) => {
     streamId = (JSON.parse((e as MessageEvent<string>).data) as { stream_id: string }).stream_id
     streaming.value = true
@@ -59,7 +72,7 @@ function again(): void {
   clearTimeout(retry)
   retry = setTimeout(() => {
     // Ask first: a stream cannot tell a lost network from an ended session, an ordinary call can.
-    get('session').then(() => { if (wishes.size) open() }).catch(() => { markLost(); if (wishes.size && !source) again() })
+    get('session', {}, AbortSignal.timeout(6000)).then(() => { if (wishes.size) open() }).catch(() => { markLost(); if (wishes.size && !source) again() })
   }, 2000)
 }
 function subscribe(): void {
