@@ -6,7 +6,7 @@ instruments. Must not know: FastAPI, engines.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,6 +17,8 @@ from protos.points import BY_KEY
 #: kWh per m3 and K: 983 kg/m3 x 4.185 kJ/(kg K) / 3600 s, water at 60 degC (IAPWS-95, rounded).
 WATER_KWH_PER_M3K = 1.143
 CONSUMERS = ("electric_boiler", "heat_pump", "room_heater", "circulation_pump")
+#: kW; less than this is a matter of rounding.
+_ROUNDING = 0.001
 SOURCES = ("electric_boiler", "heat_pump", "room_heater")
 
 
@@ -78,7 +80,9 @@ def energy_flow(devices: Sequence[DeviceInfo], latest: Iterable[Latest], now_ms:
     """The picture as nodes and links, kW.
 
     Returns:
-        {nodes: [...], links: [{source, target, kw, kind}], at_ms}; links only where both ends are measured or implied by one of them.
+        {nodes: [...], links: [{source, target, kw, kind}], at_ms}. The figure of a box is the sum of its ribbons: what is measured on one
+        side only runs to a box that says so (`other`, `unmeasured`, `export`, `losses`, `heat_unmetered`) or comes from one
+        (`unmeasured_supply`, `heat_unmeasured`, or `district` where no source of heat is registered).
     """
     read = Readings(devices, latest, now_ms)
     groups: dict[str, list[DeviceInfo]] = {}
@@ -95,7 +99,6 @@ def energy_flow(devices: Sequence[DeviceInfo], latest: Iterable[Latest], now_ms:
             nodes[profile] = _sum(profile, "consumer", groups[profile], read, "active_power")
             if profile in SOURCES:
                 nodes[profile].heat_kw = _heat(groups[profile], read)
-    _rest(nodes)
     if "heat_storage" in groups:
         nodes["storage"] = _storage(groups["heat_storage"], read)
     meters = _heat_heads(groups.get("heat_meter", []))
@@ -104,7 +107,8 @@ def energy_flow(devices: Sequence[DeviceInfo], latest: Iterable[Latest], now_ms:
     elif any(p in groups for p in SOURCES):
         nodes["heat"] = Node("heat", "heat")
     moments = [n.at_ms for n in nodes.values() if n.at_ms is not None]
-    return {"nodes": [_view(n) for n in nodes.values()], "links": _links(nodes), "at_ms": min(moments) if moments else None}
+    links = [*_electric_links(nodes), *_heat_links(nodes, local=any(p in groups for p in SOURCES))]
+    return {"nodes": [_view(n) for n in nodes.values()], "links": links, "at_ms": min(moments) if moments else None}
 
 
 def _sum(name: str, side: str, devices: Sequence[DeviceInfo], read: Readings, key: str) -> Node:
@@ -159,41 +163,67 @@ def _heat_heads(meters: Sequence[DeviceInfo]) -> list[DeviceInfo]:
     return marked or [d for d in meters if d.parent_id not in ids]
 
 
-def _rest(nodes: dict[str, Node]) -> None:
-    """What the grid gives and no consumer accounts for; only when every consumer is measured."""
-    supply = [n for n in nodes.values() if n.side == "supply"]
+def _electric_links(nodes: dict[str, Node]) -> list[dict[str, Any]]:
+    """Electric ribbons: consumers from PV first, then from the grid; both sides are balanced by boxes that name what is missing."""
     consumers = [n for n in nodes.values() if n.side == "consumer"]
-    if not supply or any(n.kw is None or n.measured < n.of for n in (*supply, *consumers)):
-        return
-    rest = sum(n.kw or 0.0 for n in supply) - sum(n.kw or 0.0 for n in consumers)
-    if rest > max(0.5, 0.005 * sum(n.kw or 0.0 for n in supply)):
-        nodes["other"] = Node("other", "consumer", kw=round(rest, 3))
+    supply = [n for n in nodes.values() if n.side == "supply"]
+    complete = all(n.kw is not None and n.measured >= n.of for n in (*supply, *consumers))
+    left: dict[str, float] = {key: max(0.0, nodes[key].kw or 0.0) for key in ("pv", "grid") if key in nodes}
+    wanted = {n.id: n.kw for n in consumers if n.kw is not None and n.kw > 0}
+    export = max(0.0, -(nodes["grid"].kw or 0.0)) if "grid" in nodes else 0.0
+    if export > _ROUNDING:
+        nodes["export"] = Node("export", "consumer", kw=round(export, 3))
+        wanted["export"] = export
+    missing = sum(wanted.values()) - sum(left.values())
+    if missing > _ROUNDING:
+        nodes["unmeasured_supply"] = Node("unmeasured_supply", "supply", kw=round(missing, 3))
+        left["unmeasured_supply"] = missing
+    elif -missing > _ROUNDING:
+        name = "other" if complete else "unmeasured"
+        nodes[name] = Node(name, "consumer", kw=round(-missing, 3))
+        wanted[name] = -missing
+    return _pour(left, wanted, lambda _source, _target: "electricity")
 
 
-def _links(nodes: Mapping[str, Node]) -> list[dict[str, Any]]:
-    """Electric links by the consumers' power, PV first; heat links by the sources' measured heat, charging from the largest source on."""
+def _heat_links(nodes: dict[str, Node], *, local: bool) -> list[dict[str, Any]]:
+    """Heat ribbons: sources charge the store, the largest first, and heat the house; both sides balanced like the electric ones."""
+    sources = sorted((n for n in nodes.values() if n.heat_kw and n.heat_kw > 0), key=lambda n: -(n.heat_kw or 0.0))
+    left = {n.id: n.heat_kw or 0.0 for n in sources}
+    stored = nodes["storage"].kw or 0.0 if "storage" in nodes else 0.0
+    heat = nodes["heat"].kw if "heat" in nodes else None
+    charge, discharge, use = max(0.0, stored), max(0.0, -stored), max(0.0, heat or 0.0)
+    missing = charge + use - sum(left.values()) - discharge
+    if missing > _ROUNDING:
+        name = "heat_unmeasured" if local else "district"
+        nodes[name] = Node(name, "consumer", kw=round(missing, 3))
+        left[name] = missing
+    wanted = {"storage": charge} if charge > 0 else {}
+    links = _pour(left, wanted, lambda _source, _target: "storage")
+    if discharge > 0:
+        left["storage"] = discharge
+    over = sum(left.values()) - use
+    if over > _ROUNDING:
+        name = "losses" if heat is not None else "heat_unmetered"
+        nodes[name] = Node(name, "heat", kw=round(over, 3))
+        return [*links, *_pour(left, {"heat": use, name: over}, _heat_kind)]
+    return [*links, *_pour(left, {"heat": use}, _heat_kind)]
+
+
+def _heat_kind(source: str, _target: str) -> str:
+    return "storage" if source == "storage" else "heat"
+
+
+def _pour(left: dict[str, float], wanted: Mapping[str, float], kind: Callable[[str, str], str]) -> list[dict[str, Any]]:
+    """Fill what is wanted from what is left, in order; `left` is what remains afterwards."""
     links: list[dict[str, Any]] = []
-    pv = max(0.0, nodes["pv"].kw or 0.0) if "pv" in nodes else 0.0
-    for node in nodes.values():
-        if node.side == "consumer" and node.kw and node.kw > 0:
-            from_pv = min(pv, node.kw)
-            pv -= from_pv
-            if from_pv > 0:
-                links.append({"source": "pv", "target": node.id, "kw": round(from_pv, 3), "kind": "electricity"})
-            if "grid" in nodes and node.kw - from_pv > 0:
-                links.append({"source": "grid", "target": node.id, "kw": round(node.kw - from_pv, 3), "kind": "electricity"})
-    storage = nodes["storage"].kw or 0.0 if "storage" in nodes else 0.0
-    charge = max(0.0, storage)
-    for node in sorted((n for n in nodes.values() if n.heat_kw), key=lambda n: -(n.heat_kw or 0.0)):
-        heat = node.heat_kw or 0.0
-        into = min(charge, heat)
-        charge -= into
-        if into > 0:
-            links.append({"source": node.id, "target": "storage", "kw": round(into, 3), "kind": "storage"})
-        if heat - into > 0 and "heat" in nodes:
-            links.append({"source": node.id, "target": "heat", "kw": round(heat - into, 3), "kind": "heat"})
-    if storage < 0 and "heat" in nodes:
-        links.append({"source": "storage", "target": "heat", "kw": round(-storage, 3), "kind": "storage"})
+    for target, need in wanted.items():
+        for source, have in left.items():
+            part = min(have, need)
+            if part > 0:
+                left[source] = have - part
+                need -= part  # noqa: PLW2901 - what is still wanted
+                if part >= _ROUNDING / 2:
+                    links.append({"source": source, "target": target, "kw": round(part, 3), "kind": kind(source, target)})
     return links
 
 

@@ -103,7 +103,8 @@ def merge_flows(flows: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
             into = nodes.setdefault(node["id"], {**node, "kw": None, "heat_kw": None, "measured": 0, "of": 0, "device_ids": [], "soc": None})
             for key in ("kw", "heat_kw"):
                 if node[key] is not None:
-                    into[key] = round((into[key] or 0.0) + node[key], 3)
+                    part = max(0.0, node[key]) if node["id"] == "grid" else node[key]  # what goes out to the grid has a box of its own
+                    into[key] = round((into[key] or 0.0) + part, 3)
             into["measured"] += node["measured"]
             into["of"] += node["of"]
         for link in flow["links"]:
