@@ -133,6 +133,7 @@ def ray_environment(settings: Settings) -> dict[str, str]:
     return {
         "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(settings.credentials / "ray.token"), "RAY_DEDUP_LOGS": "0", "RAY_USAGE_STATS_ENABLED": "0",
         "RAY_gcs_rpc_server_reconnect_timeout_s": "5", "RAY_prestart_worker_first_driver": "0", "RAY_enable_metrics_collection": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+        "RAY_worker_niceness": "0",  # Ray would start hosts at nice 15: starved by everything else on a busy machine
     }
 
 

@@ -25,7 +25,7 @@ from cloud.core.supervision import Child
 from cloud.installation import prepare
 from edge_agent.keygen import make as make_keys
 
-AGENTS, DEVICES = 32, 25
+AGENTS, DEVICES = 16, 25
 
 
 @dataclass(frozen=True, slots=True)
