@@ -12,6 +12,7 @@ from fastapi import Depends, Query, Response
 
 from cloud.functions.devices import state, views
 from cloud.functions.devices.listing import Filter, list_devices
+from cloud.functions.params import Whole
 from cloud.functions.services import Services, services
 from cloud.functions.tables_out import csv_response, local_time
 from cloud.security.guard import operation, router
@@ -31,7 +32,7 @@ async def projects(who: SeesProjects, given: Given) -> list[dict[str, Any]]:
 
 
 @api.get("/projects/{project_id}")
-async def project(project_id: int, who: SeesProjects, given: Given) -> dict[str, Any]:
+async def project(project_id: Whole, who: SeesProjects, given: Given) -> dict[str, Any]:
     """A project, with how many devices of each profile it has."""
     found = given.project(who, project_id)
     profiles: dict[str, int] = {}
@@ -42,10 +43,10 @@ async def project(project_id: int, who: SeesProjects, given: Given) -> dict[str,
 
 @api.get("/devices", response_model=None)
 async def devices(
-        who: SeesDevices, given: Given, project_id: int | None = None, q: Annotated[str, Query(max_length=80)] = "",
-        profile: Annotated[str, Query(max_length=60)] = "", condition: Annotated[str, Query(max_length=120)] = "", parent_id: int | None = None,
+        who: SeesDevices, given: Given, project_id: Whole | None = None, q: Annotated[str, Query(max_length=80)] = "",
+        profile: Annotated[str, Query(max_length=60)] = "", condition: Annotated[str, Query(max_length=120)] = "", parent_id: Whole | None = None,
         sort: Literal["name", "code", "profile", "project", "condition", "rated_kw", "location"] = "project", descending: bool = False,
-        offset: Annotated[int, Query(ge=0)] = 0, limit: Annotated[int, Query(ge=1, le=1000)] = 200,
+        offset: Annotated[int, Query(ge=0, le=(1 << 63) - 1)] = 0, limit: Annotated[int, Query(ge=1, le=1000)] = 200,
         format: Literal["json", "csv"] = "json", language: Literal["zh", "en"] = "zh") -> dict[str, Any] | Response:  # noqa: A002
     """Devices in scope: filter, sort, page; `format=csv` exports everything the filter shows."""
     wanted = Filter(project_id, q, profile, condition, parent_id, sort, descending, language)
@@ -63,7 +64,7 @@ async def devices(
 
 
 @api.get("/devices/{device_id}")
-async def device(device_id: int, who: SeesDevices, given: Given) -> dict[str, Any]:
+async def device(device_id: Whole, who: SeesDevices, given: Given) -> dict[str, Any]:
     """A device: template, points with limits, newest values, holders, why, children."""
     found = given.device(who, device_id)
     agents, alarms, latest = await asyncio.gather(
@@ -88,7 +89,7 @@ async def device(device_id: int, who: SeesDevices, given: Given) -> dict[str, An
 
 
 @api.get("/agents")
-async def agents(who: Annotated[Principal, operation("devices.agent.read")], given: Given, project_id: int | None = None) -> list[dict[str, Any]]:
+async def agents(who: Annotated[Principal, operation("devices.agent.read")], given: Given, project_id: Whole | None = None) -> list[dict[str, Any]]:
     """Agents and their links (边缘代理): admitted, online, spool, clock."""
     heard = {a["agent_id"]: a for a in await given.live.agents(project_id)}
     return [views.agent_row(info, heard.get(info.agent_id)) for info in given.directory.agents(project_id) if who.sees_project(info.project_id)]

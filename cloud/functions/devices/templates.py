@@ -6,6 +6,7 @@ the register is read and matter to the edge only. Must not know: the ledger, Fas
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 import math
@@ -13,9 +14,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from cloud.core.ports import AlarmRule, PointSetting
+from cloud.core.ports import AlarmRule, DeviceInfo, PointSetting
 from cloud.functions.devices.errors import TemplateError
-from protos.points import BY_ID, BY_KEY
+from protos.points import BY_ID, BY_KEY, Kind
 
 SEVERITIES = ("critical", "major", "minor", "warning", "info")
 
@@ -74,12 +75,16 @@ def alarm_rules(document: Mapping[str, Any], points: Mapping[int, PointSetting])
 
 @dataclass(frozen=True, slots=True)
 class Writing:
-    """How a writable point may be written: limits in the canonical unit, pulse or hold, time until the effect is verified (s)."""
+    """How a writable point may be written: limits in the canonical unit, pulse or hold, time until the effect is verified (s).
+
+    `whole`: the point counts or is one of a few states, so a fraction means nothing to it.
+    """
 
     low: float
     high: float
     pulse: bool
     verify_within_s: float
+    whole: bool = False
 
 
 def writings(document: Mapping[str, Any]) -> dict[int, Writing]:
@@ -90,7 +95,27 @@ def writings(document: Mapping[str, Any]) -> dict[int, Writing]:
             known, write = BY_KEY[str(row["point"])], row.get("write") or {}
             found[known.id] = Writing(
                 low=float(write.get("low", row.get("low", known.low))), high=float(write.get("high", row.get("high", known.high))),
-                pulse=bool(write.get("pulse", False)), verify_within_s=float(write.get("verify_within_s", 30.0)))
+                pulse=bool(write.get("pulse", False)), verify_within_s=float(write.get("verify_within_s", 30.0)),
+                whole=known.kind in (Kind.STATE, Kind.COMMAND) or (known.unit == "1" and known.resolution >= 1))
+    return found
+
+
+def device_writings(device: DeviceInfo, document: Mapping[str, Any]) -> dict[int, Writing]:
+    """How this very device may be written: the template's limits, and what the device is rated for.
+
+    A template serves a whole series; a limit of power above the rated power, or more stages than there are, means nothing.
+    """
+    stages = device.attributes.get("stages")
+    most: dict[str, float] = {}
+    if device.rated_kw > 0:
+        most["power_limit_setpoint"] = device.rated_kw
+    if isinstance(stages, int | float) and not isinstance(stages, bool) and stages > 0:
+        most["stage_command"] = float(stages)
+    found = writings(document)
+    for key, high in most.items():
+        write = found.get(BY_KEY[key].id)
+        if write is not None and high < write.high:
+            found[BY_KEY[key].id] = dataclasses.replace(write, low=min(write.low, high), high=high)
     return found
 
 

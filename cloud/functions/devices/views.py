@@ -7,7 +7,7 @@ from typing import Any
 
 from cloud.core.ports import AgentInfo, DeviceInfo, Latest, ProjectInfo
 from cloud.functions.devices import state
-from cloud.functions.devices.templates import writings
+from cloud.functions.devices.templates import device_writings
 from protos.points import BY_ID, POINTS
 
 
@@ -40,10 +40,10 @@ def device_row(device: DeviceInfo, heard: Mapping[str, Any] | None, severities: 
 
 def point_rows(device: DeviceInfo, document: Mapping[str, Any]) -> list[dict[str, Any]]:
     """The points of a device with limits and promises; `write` tells how a writable one may be written."""
-    allowed = writings(document)
+    allowed = device_writings(device, document)
     return [{**point_view(p.point_id), "low": p.low, "high": p.high, "resolution": p.resolution, "max_silent_s": p.max_silent_s,
              "writable": p.writable, "verify_within_s": p.verify_within_s,
-             "write": {"low": w.low, "high": w.high, "pulse": w.pulse} if (w := allowed.get(p.point_id)) else None} for p in device.points.values()]
+             "write": {"low": w.low, "high": w.high, "pulse": w.pulse, "whole": w.whole} if (w := allowed.get(p.point_id)) else None} for p in device.points.values()]
 
 
 def point_view(point_id: int) -> dict[str, Any]:

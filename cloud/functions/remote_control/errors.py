@@ -4,6 +4,7 @@ KangError
 └── CommandRefusedError        E-COMMAND
 ├── NotWritableError       E-COMMAND-POINT
 ├── OutOfRangeError        E-COMMAND-RANGE
+├── NotWholeError          E-COMMAND-WHOLE
 ├── LockedOutError         E-COMMAND-LOCKED
 └── IncompleteError        E-COMMAND-INCOMPLETE
 """
@@ -33,6 +34,14 @@ class OutOfRangeError(CommandRefusedError):
     code = "E-COMMAND-RANGE"
     zh = "{name_zh} {value:g} {unit} 超出允许范围 {low:g}–{high:g} {unit}。请改为范围内的值。"
     en = "{name_en} {value:g} {unit} is outside the allowed {low:g}-{high:g} {unit}. Choose a value within."
+
+
+class NotWholeError(CommandRefusedError):
+    """The point counts, or is one of a few states; a fraction means nothing to it."""
+
+    code = "E-COMMAND-WHOLE"
+    zh = "{name_zh} 须为整数，不能是 {value:g}。请改为整数。"
+    en = "{name_en} must be a whole number, not {value:g}. Choose a whole number."
 
 
 class LockedOutError(CommandRefusedError):

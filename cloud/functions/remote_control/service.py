@@ -12,8 +12,8 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from cloud.core.ports import CommandRequest, DeviceInfo
-from cloud.functions.devices.templates import Writing, writings
-from cloud.functions.remote_control.errors import IncompleteError, LockedOutError, NotWritableError, OutOfRangeError
+from cloud.functions.devices.templates import Writing, device_writings
+from cloud.functions.remote_control.errors import IncompleteError, LockedOutError, NotWholeError, NotWritableError, OutOfRangeError
 from cloud.security.operations import Principal, Role
 from protos.arbitration import Authority, Hold, decide
 from protos.points import BY_ID
@@ -49,7 +49,7 @@ def check(request: CommandRequest, device: DeviceInfo, document: Mapping[str, An
         if not sequences.get(request.kind):
             raise NotWritableError(device=device.code, act=request.kind)
         return _with_hold(request)
-    write = writings(document).get(request.point_id)
+    write = device_writings(device, document).get(request.point_id)
     setting = device.points.get(request.point_id)
     if write is None or setting is None or not setting.writable:
         raise NotWritableError(device=device.code, act=BY_ID[request.point_id].en if request.point_id in BY_ID else request.point_id)
@@ -91,7 +91,10 @@ def _range(request: CommandRequest, write: Writing) -> None:
         raise IncompleteError(reason_zh="需要一个值或上下限", reason_en="a value or bounds are needed")
     for value in given:
         if not math.isfinite(value) or not write.low <= value <= write.high:
-            raise OutOfRangeError(name_zh=point.zh, name_en=point.en, value=value, low=write.low, high=write.high, unit=point.unit)
+            raise OutOfRangeError(name_zh=point.zh, name_en=point.en, value=value, low=write.low, high=write.high,
+                                  unit=point.unit.replace("degC", "°C").replace("m3", "m³"))
+        if write.whole and value != int(value):
+            raise NotWholeError(name_zh=point.zh, name_en=point.en, value=value)
 
 
 def _with_hold(request: CommandRequest) -> CommandRequest:

@@ -1,7 +1,7 @@
 // Shapes of the API's answers; they follow cloud/functions/*/views.py and api.py.
 export interface Session { name: string; display_name: string; roles: string[]; operations: string[]; csrf: string; version: string; demo: boolean; now_ms: number; timezone: string }
 export interface Point { id: number; key: string; kind: string; unit: string; zh: string; en: string; low: number | null; high: number | null; resolution: number | null }
-export interface DevicePoint extends Point { max_silent_s: number; writable: boolean; verify_within_s: number; write: { low: number; high: number; pulse: boolean } | null }
+export interface DevicePoint extends Point { max_silent_s: number; writable: boolean; verify_within_s: number; write: { low: number; high: number; pulse: boolean; whole: boolean } | null }
 export interface Value { point_id: number; at_ms: number; value: number | null; quality: number; max_silent_s: number | null }
 export interface Named { id: number; code: string; name_zh: string; name_en: string }
 export interface Project extends Named {
