@@ -21,7 +21,7 @@ _LOG = logging.getLogger(__name__)
 #: Statuses of codes and of the families they begin with; the longest match wins, 422 otherwise.
 STATUS: Mapping[str, int] = {
     "E-SESSION": 401, "E-SIGN-IN": 401, "E-CSRF": 403, "E-FORBIDDEN": 403, "E-ACCESS": 403, "E-NOT-FOUND": 404, "E-AUDIT": 503, "E-KANG": 500,
-    "E-STREAMS": 503, "E-COMMAND": 409, "E-COMMAND-RANGE": 422, "E-COMMAND-INCOMPLETE": 422, "E-COMMAND-POINT": 422, "E-TOO-LARGE": 413,
+    "E-STREAMS": 503, "E-COMMAND": 409, "E-COMMAND-RANGE": 422, "E-COMMAND-INCOMPLETE": 422, "E-COMMAND-POINT": 422, "E-COMMAND-WHOLE": 422, "E-CMD-DOWN": 503, "E-TOO-LARGE": 413,
     "E-HISTORIAN": 503, "E-BUS": 503, "E-CONTROL": 503, "E-STORE": 503}
 
 

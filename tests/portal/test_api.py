@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import csv
+import dataclasses
 import io
 import json
 import os
@@ -13,10 +14,13 @@ from typing import Any
 import httpx
 import pytest
 
+from cloud.control.client import ControlUnavailableError
+from cloud.functions.devices.templates import device_writings
 from cloud.functions.monitoring.stream import QUEUE, LiveStream, LiveStreams, StreamFullError
 from cloud.functions.system.tables import OperationLog
 from cloud.ledger import Ledger
 from cloud.portal.middleware import MAX_BODY
+from cloud.portal.problems import status_of
 from protos.points import BY_KEY
 from tests.portal.conftest import Clock, SignIn
 from tests.support.site import Site, build
@@ -454,3 +458,61 @@ async def test_a_session_has_at_most_twenty_streams(site: Site, sign_in: SignIn)
         site.app.state.streams.open(principal.session, lambda _event: True)
     answer = await client.get("live")
     assert (answer.status_code, answer.json()["code"]) == (503, "E-STREAMS")
+
+
+@pytest.mark.parametrize(("code", "point", "value", "expected"), [
+    ("EB1", "power_limit_setpoint", 900.0, None), ("EB1", "power_limit_setpoint", 901.0, "E-COMMAND-RANGE"), ("EB1", "stage_command", 2.5, "E-COMMAND-WHOLE"),
+    ("EB1", "stage_command", 2.0, None), ("EB1", "enable_command", 0.5, "E-COMMAND-WHOLE"), ("EB1", "leaving_temp_setpoint", 60.5, None)])
+async def test_a_set_point_keeps_to_what_the_device_is_rated_for_and_counts_are_whole(
+        site: Site, sign_in: SignIn, code: str, point: str, value: float, expected: str | None) -> None:
+    client = await sign_in("operator")
+    device = site.device("cuihu", code)
+    answer = await client.post("commands/preview", json=wish(device, value, point_id=BY_KEY[point].id))
+    assert (answer.status_code, answer.json().get("code")) == ((200, None) if expected is None else (422, expected)), answer.text
+    if expected:
+        assert BY_KEY[point].en in answer.json()["en"] and BY_KEY[point].zh in answer.json()["zh"]
+    shown = {p["key"]: p["write"] for p in (await client.get(f"devices/{device}")).json()["points"]}
+    assert shown["power_limit_setpoint"]["high"] == 900.0 and shown["stage_command"]["whole"] and not shown["leaving_temp_setpoint"]["whole"]
+
+
+async def test_more_stages_than_there_are_cannot_be_asked_for(site: Site) -> None:
+    device = site.directory.device(site.device("cuihu", "EB1"))
+    assert device is not None
+    document = site.directory.template(device.template) or {}
+    limits = device_writings(dataclasses.replace(device, attributes={"stages": 6}), document)
+    assert (limits[BY_KEY["stage_command"].id].low, limits[BY_KEY["stage_command"].id].high) == (0.0, 6.0)
+
+
+@pytest.mark.parametrize("body", [
+    {"value": True}, {"value": "60"}, {"device_id": True}, {"device_id": 1 << 63}, {"device_id": -1}, {"point_id": 1 << 40}, {"hold_s": "60"}, {"hold_s": 1e300},
+    {"reason": "a\nb"}, {"reason": "a\u0000"}, {"work_order": "\u001b[1m"}, {"deadline_s": True}])
+async def test_a_command_body_is_taken_as_it_is_written_or_not_at_all(site: Site, sign_in: SignIn, body: dict[str, Any]) -> None:
+    client = await sign_in("operator")
+    for path in ("commands", "commands/preview"):
+        answer = await client.post(path, json={**wish(site.device("cuihu", "EB1")), **body}, headers={"Idempotency-Key": "strict-body"})
+        assert (answer.status_code, answer.json()["code"]) == (422, "E-INPUT")
+    assert site.commands.requests == []
+
+
+@pytest.mark.parametrize("path", [
+    "projects/{n}/latest", "projects/{n}/flow", "projects/{n}/rooms", "devices/{n}", "alarms?project_id={n}", "alarms?before_ms={n}", "quarantine?before_ms={n}",
+    "quarantine?project_id={n}", "commands?project_id={n}", "commands?device_id={n}", "commands?before_ms={n}", "devices?project_id={n}", "devices?parent_id={n}",
+    "devices?offset={n}", "agents?project_id={n}", "log?before={n}", "overview/power?start_ms=0&end_ms={n}", "projects/1/history?series=1:1&start_ms={n}&end_ms=1"])
+async def test_an_integer_that_no_store_holds_is_refused(sign_in: SignIn, path: str) -> None:
+    client = await sign_in("engineer")
+    for n in (1 << 63, 10**30):
+        answer = await client.get(path.format(n=n))
+        assert (answer.status_code, answer.json()["code"]) == (422, "E-INPUT")
+
+
+def test_a_control_service_that_is_away_is_a_503() -> None:
+    assert status_of(ControlUnavailableError()) == 503
+
+
+@pytest.mark.parametrize(("path", "body", "target"), [
+    ("commands/emergency-stop", {}, "EB1 emergency_stop"), ("commands/restore-heat", {}, "EB1 restore_heat"),
+    ("commands", {"kind": "hold", "point_id": SET, "value": 99.0}, "EB1 hold leaving_temp_setpoint = 99")])
+async def test_the_log_names_the_device_of_safety_acts_and_of_refused_commands(site: Site, sign_in: SignIn, path: str, body: dict[str, Any], target: str) -> None:
+    client = await sign_in("engineer")
+    await client.post(path, json={"device_id": site.device("cuihu", "EB1"), **body}, headers={"Idempotency-Key": "named-in-log"})
+    assert site.journal.rows(limit=1)[0]["target"] == target

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 
 from fastapi import Depends, Query, Request, Response
 from fastapi.sse import EventSourceResponse, ServerSentEvent
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, ConfigDict, Field
 
 from cloud.core.ports import Series
 from cloud.functions.devices import views
@@ -21,6 +21,7 @@ from cloud.functions.monitoring.errors import HistoryQueryError, TooManyStreamsE
 from cloud.functions.monitoring.flow import energy_flow
 from cloud.functions.monitoring.rooms import rooms
 from cloud.functions.monitoring.stream import MAX_DEVICES, MAX_STREAMS, MAX_STREAMS_PER_SESSION, LiveStreams, StreamFullError
+from cloud.functions.params import Whole
 from cloud.functions.services import Services, services
 from cloud.functions.tables_out import csv_response, local_time
 from cloud.security.guard import NotFoundError, operation, router
@@ -42,8 +43,8 @@ async def overview(who: Annotated[Principal, operation("monitoring.overview.read
 
 
 @api.get("/overview/power")
-async def overview_power(who: Annotated[Principal, operation("monitoring.overview.read")], given: Given, start_ms: int, end_ms: int,
-                         resolution_s: int = 900) -> dict[str, Any]:
+async def overview_power(who: Annotated[Principal, operation("monitoring.overview.read")], given: Given, start_ms: Whole, end_ms: Whole,
+                         resolution_s: Whole = 900) -> dict[str, Any]:
     """Grid power of all projects in scope over time; `resolution_s` 60, 900, 3600 or 86400."""
     _resolution(resolution_s, RESOLUTIONS[1:])
     _span(start_ms, end_ms, resolution_s)
@@ -51,8 +52,8 @@ async def overview_power(who: Annotated[Principal, operation("monitoring.overvie
 
 
 @api.get("/projects/{project_id}/latest")
-async def latest(project_id: int, who: Annotated[Principal, operation("monitoring.latest.read")], given: Given,
-                 device_id: Annotated[list[int] | None, Query()] = None) -> dict[str, Any]:
+async def latest(project_id: Whole, who: Annotated[Principal, operation("monitoring.latest.read")], given: Given,
+                 device_id: Annotated[list[Whole] | None, Query()] = None) -> dict[str, Any]:
     """Newest values in columns: [device_id, point_id, at_ms, value, quality]."""
     given.project(who, project_id)
     mine = {d.id for d in given.devices(who, project_id)}
@@ -62,8 +63,8 @@ async def latest(project_id: int, who: Annotated[Principal, operation("monitorin
 
 
 @api.get("/projects/{project_id}/history", response_model=None)
-async def history(project_id: int, who: Annotated[Principal, operation("monitoring.history.read")], given: Given,
-                  series: Annotated[str, Query(max_length=800)], start_ms: int, end_ms: int, resolution_s: int | None = None,
+async def history(project_id: Whole, who: Annotated[Principal, operation("monitoring.history.read")], given: Given,
+                  series: Annotated[str, Query(max_length=800)], start_ms: Whole, end_ms: Whole, resolution_s: Whole | None = None,
                   max_points: Annotated[int, Query(ge=10, le=20_000)] = 2000, format: Literal["json", "csv"] = "json",  # noqa: A002
                   language: Literal["zh", "en"] = "zh") -> dict[str, Any] | Response:
     """History of `series` ("device:point,device:point"); resolution is picked from the span unless given (s, 0 = raw)."""
@@ -83,22 +84,22 @@ async def history(project_id: int, who: Annotated[Principal, operation("monitori
 
 
 @api.get("/projects/{project_id}/flow")
-async def flow(project_id: int, who: Annotated[Principal, operation("monitoring.flow.read")], given: Given) -> dict[str, Any]:
+async def flow(project_id: Whole, who: Annotated[Principal, operation("monitoring.flow.read")], given: Given) -> dict[str, Any]:
     """The energy flow (能量流), to scale."""
     given.project(who, project_id)
     return energy_flow(given.devices(who, project_id), await given.historian.latest(project_id), given.now())
 
 
 @api.get("/projects/{project_id}/rooms")
-async def project_rooms(project_id: int, who: Annotated[Principal, operation("monitoring.rooms.read")], given: Given) -> dict[str, Any]:
+async def project_rooms(project_id: Whole, who: Annotated[Principal, operation("monitoring.rooms.read")], given: Given) -> dict[str, Any]:
     """Rooms against the promised temperature (室温)."""
     project = given.project(who, project_id)
     return rooms(project, given.devices(who, project_id), await given.historian.latest(project_id), given.now())
 
 
 @api.get("/alarms")
-async def alarms(who: Annotated[Principal, operation("monitoring.alarms.read")], given: Given, project_id: int | None = None,
-                 active: bool | None = None, before_ms: int | None = None, limit: Annotated[int, Query(ge=1, le=1000)] = 200) -> list[dict[str, Any]]:
+async def alarms(who: Annotated[Principal, operation("monitoring.alarms.read")], given: Given, project_id: Whole | None = None,
+                 active: bool | None = None, before_ms: Whole | None = None, limit: Annotated[int, Query(ge=1, le=1000)] = 200) -> list[dict[str, Any]]:
     """Alarms (报警), newest first."""
     if project_id is not None:
         given.project(who, project_id)
@@ -107,8 +108,8 @@ async def alarms(who: Annotated[Principal, operation("monitoring.alarms.read")],
 
 
 @api.get("/quarantine")
-async def quarantine(who: Annotated[Principal, operation("monitoring.quarantine.read")], given: Given, project_id: int | None = None,
-                     before_ms: int | None = None, limit: Annotated[int, Query(ge=1, le=1000)] = 200) -> list[dict[str, Any]]:
+async def quarantine(who: Annotated[Principal, operation("monitoring.quarantine.read")], given: Given, project_id: Whole | None = None,
+                     before_ms: Whole | None = None, limit: Annotated[int, Query(ge=1, le=1000)] = 200) -> list[dict[str, Any]]:
     """Batches set aside (隔离区), newest first."""
     found = await given.historian.quarantine(project_id=project_id, limit=limit, before_ms=before_ms)
     return [row for row in found if who.sees_project(row["project_id"])]
@@ -116,6 +117,8 @@ async def quarantine(who: Annotated[Principal, operation("monitoring.quarantine.
 
 class Release(BaseModel):
     """How a held batch goes back on the road."""
+
+    model_config = ConfigDict(strict=True)
 
     offset_ms: int = Field(0, description="added to every timestamp, milliseconds", ge=-(1 << 42), le=1 << 42)
 
@@ -173,8 +176,10 @@ async def live(request: Request, who: Watcher, given: Given, watching: Annotated
 class Subscription(BaseModel):
     """What a tab wants to watch."""
 
-    project_ids: list[int] = Field(default_factory=list, max_length=5000)
-    device_ids: list[int] = Field(default_factory=list, max_length=MAX_DEVICES)
+    model_config = ConfigDict(strict=True)
+
+    project_ids: list[Whole] = Field(default_factory=list, max_length=5000)
+    device_ids: list[Whole] = Field(default_factory=list, max_length=MAX_DEVICES)
 
 
 @api.post("/live/{stream_id}", status_code=204)

@@ -8,10 +8,11 @@ from __future__ import annotations
 from typing import Annotated, Any, Literal
 
 from fastapi import Depends, Header, Query, Request
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, ConfigDict, Field
 
 from cloud.core.ports import CommandRequest, DeviceInfo
 from cloud.functions.devices.state import by_device
+from cloud.functions.params import Line, Whole
 from cloud.functions.remote_control import service
 from cloud.functions.services import Services, services
 from cloud.security.guard import NotFoundError, operation, router
@@ -27,16 +28,18 @@ Key = Annotated[str, Header(alias="Idempotency-Key", min_length=8, max_length=80
 class Wish(BaseModel):
     """A command as a page asks for it; canonical units, seconds."""
 
-    device_id: int
+    model_config = ConfigDict(strict=True, allow_inf_nan=False)
+
+    device_id: Whole
     kind: Literal["hold", "release", "pulse", "stop", "start", "lock", "unlock"]
-    point_id: int = 0
+    point_id: int = Field(0, ge=0, le=65535)
     value: float | None = None
     low: float | None = None
     high: float | None = None
-    hold_s: float = 3600.0
+    hold_s: float = Field(3600.0, ge=0, le=1e10)
     deadline_s: float = Field(30.0, ge=5, le=3600)
-    reason: str = Field("", max_length=200)
-    work_order: str = Field("", max_length=60)
+    reason: Line = Field("", max_length=200)
+    work_order: Line = Field("", max_length=60)
 
 
 @api.post("/commands/preview")
@@ -50,15 +53,15 @@ async def preview(body: Wish, who: Annotated[Principal, operation("remote_contro
 async def submit(body: Wish, key: Key, request: Request, who: Annotated[Principal, operation("remote_control.command.submit")],
                  given: Given) -> dict[str, Any]:
     """Send a command; the same key gives the same command."""
-    wish, device, _ = await _checked(given, who, body, key)
-    point = BY_ID.get(wish.point_id)
-    request.state.target = f"{device.code} {wish.kind}" + (f" {point.key}" if point else "") + ("" if wish.value is None else f" = {wish.value:g}")
+    device, point = given.device(who, body.device_id), BY_ID.get(body.point_id)
+    request.state.target = f"{device.code} {body.kind}" + (f" {point.key}" if point else "") + ("" if body.value is None else f" = {body.value:g}")
+    wish, _, _ = await _checked(given, who, body, key)
     return await given.commands.submit(wish)
 
 
 @api.get("/commands")
-async def commands(who: Annotated[Principal, operation("remote_control.command.read")], given: Given, project_id: int | None = None,
-                   device_id: int | None = None, before_ms: int | None = None, limit: Annotated[int, Query(ge=1, le=500)] = 50
+async def commands(who: Annotated[Principal, operation("remote_control.command.read")], given: Given, project_id: Whole | None = None,
+                   device_id: Whole | None = None, before_ms: Whole | None = None, limit: Annotated[int, Query(ge=1, le=500)] = 50
                    ) -> list[dict[str, Any]]:
     """Commands, newest first."""
     found = await given.commands.list(project_id=project_id, device_id=device_id, limit=limit, before_ms=before_ms)
@@ -74,8 +77,10 @@ async def command(command_id: str, who: Annotated[Principal, operation("remote_c
 class Resolution(BaseModel):
     """What a person found out about an unknown command."""
 
+    model_config = ConfigDict(strict=True, allow_inf_nan=False)
+
     verified: bool
-    reason: str = Field(min_length=2, max_length=200)
+    reason: Line = Field(min_length=2, max_length=200)
 
 
 @api.post("/commands/{command_id}/resolve")
@@ -89,26 +94,29 @@ async def resolve(command_id: str, body: Resolution, who: Annotated[Principal, o
 class Emergency(BaseModel):
     """A safety act on a device."""
 
-    device_id: int
-    reason: str = Field("", max_length=200)
+    model_config = ConfigDict(strict=True, allow_inf_nan=False)
+
+    device_id: Whole
+    reason: Line = Field("", max_length=200)
 
 
 @api.post("/commands/emergency-stop", status_code=202)
-async def emergency_stop(body: Emergency, key: Key, who: Annotated[Principal, operation("remote_control.emergency.stop")],
+async def emergency_stop(body: Emergency, key: Key, request: Request, who: Annotated[Principal, operation("remote_control.emergency.stop")],
                          given: Given) -> dict[str, Any]:
     """Stop now (紧急停机): never refused, the agent follows the template's safe state."""
-    return await given.commands.submit(_safety(given, who, body, key, "emergency_stop"))
+    return await given.commands.submit(_safety(request, given, who, body, key, "emergency_stop"))
 
 
 @api.post("/commands/restore-heat", status_code=202)
-async def restore_heat(body: Emergency, key: Key, who: Annotated[Principal, operation("remote_control.emergency.restore")],
+async def restore_heat(body: Emergency, key: Key, request: Request, who: Annotated[Principal, operation("remote_control.emergency.restore")],
                        given: Given) -> dict[str, Any]:
     """Drop stops and restrictions (恢复供热): never refused."""
-    return await given.commands.submit(_safety(given, who, body, key, "restore_heat"))
+    return await given.commands.submit(_safety(request, given, who, body, key, "restore_heat"))
 
 
-def _safety(given: Services, who: Principal, body: Emergency, key: str, kind: str) -> CommandRequest:
+def _safety(request: Request, given: Services, who: Principal, body: Emergency, key: str, kind: str) -> CommandRequest:
     device = given.device(who, body.device_id)
+    request.state.target = f"{device.code} {kind}"
     return CommandRequest(device.project_id, device.id, kind, authority=int(Authority.EMERGENCY_STOP), actor=who.name, reason=body.reason,
                           idempotency_key=key, hold_s=service.MAX_HOLD_S)
 

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 from fastapi import Depends, Query, Request, Response
 from pydantic import BaseModel, Field
 
+from cloud.functions.params import Whole
 from cloud.functions.services import Services, services
 from cloud.security.guard import Gate, address_of, operation, router
 from cloud.security.operations import Principal
@@ -50,7 +51,7 @@ async def close_session(request: Request, response: Response, who: Annotated[Pri
 
 @api.get("/log")
 async def log(who: Annotated[Principal, operation("system.log.read")], given: Given, request: Request,  # noqa: ARG001 - the guard needs who
-              before: int | None = None, operator: Annotated[str, Query(max_length=60)] = "", name: Annotated[str, Query(max_length=80)] = "",
+              before: Whole | None = None, operator: Annotated[str, Query(max_length=60)] = "", name: Annotated[str, Query(max_length=80)] = "",
               limit: Annotated[int, Query(ge=1, le=1000)] = 200) -> list[dict[str, Any]]:
     """The operation log (操作日志), newest first, with each operation's words."""
     rows = await asyncio.to_thread(given.journal.rows, before=before, operator=operator, operation=name, limit=limit)
