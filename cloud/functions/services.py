@@ -14,6 +14,7 @@ from fastapi import Request
 from cloud.core.clock import now_ms
 from cloud.core.ports import CommandBus, DeviceInfo, Historian, Live, ProjectInfo
 from cloud.functions.devices.directory import LedgerDirectory
+from cloud.functions.system.attempts import Attempts
 from cloud.functions.system.journal import OperationJournal
 from cloud.functions.system.sessions import SessionService
 from cloud.security.guard import NotFoundError
@@ -45,6 +46,11 @@ class Services:
     demo: bool = False
     timezone: str = "Asia/Shanghai"
     now: Callable[[], int] = field(default=now_ms)
+    attempts: Attempts = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Count wrong sign-in codes by the same clock."""
+        object.__setattr__(self, "attempts", Attempts(self.now))
 
     def project(self, principal: Principal, project_id: int) -> ProjectInfo:
         """A project in the principal's scope.

@@ -20,7 +20,7 @@ from protos.errors import KangError
 _LOG = logging.getLogger(__name__)
 #: Statuses of codes and of the families they begin with; the longest match wins, 422 otherwise.
 STATUS: Mapping[str, int] = {
-    "E-SESSION": 401, "E-SIGN-IN": 401, "E-CSRF": 403, "E-FORBIDDEN": 403, "E-ACCESS": 403, "E-NOT-FOUND": 404, "E-AUDIT": 503, "E-KANG": 500,
+    "E-SESSION": 401, "E-SIGN-IN": 401, "E-SIGN-IN-RATE": 429, "E-CSRF": 403, "E-FORBIDDEN": 403, "E-ACCESS": 403, "E-NOT-FOUND": 404, "E-AUDIT": 503, "E-KANG": 500,
     "E-STREAMS": 503, "E-COMMAND": 409, "E-COMMAND-RANGE": 422, "E-COMMAND-INCOMPLETE": 422, "E-COMMAND-POINT": 422, "E-COMMAND-WHOLE": 422, "E-CMD-DOWN": 503, "E-TOO-LARGE": 413,
     "E-HISTORIAN": 503, "E-BUS": 503, "E-CONTROL": 503, "E-STORE": 503}
 
@@ -67,7 +67,9 @@ def problem(error: KangError, status: int, request: str) -> dict[str, Any]:
 
 def _answer(request: Request, error: KangError, status: int | None = None) -> Response:
     wanted = status or status_of(error)
-    return Answer(problem(error, wanted, request_id(request)), status_code=wanted, media_type="application/problem+json")
+    after = error.values.get("retry_after_s")
+    return Answer(problem(error, wanted, request_id(request)), status_code=wanted, media_type="application/problem+json",
+                  headers=None if after is None else {"Retry-After": str(after)})
 
 
 def install(app: FastAPI) -> None:

@@ -164,7 +164,7 @@ class GuardedRoute(APIRoute):
                 code = error.code if isinstance(error, KangError) else "E-INPUT" if hasattr(error, "errors") else "E-KANG"
                 await _settle(request, gate, "failed" if code == "E-KANG" else "refused", code)
                 raise
-            await _settle(request, gate, "done", "")
+            await _settle(request, gate, "accepted" if response.status_code == 202 else "done", "")
             return response
 
         return guarded

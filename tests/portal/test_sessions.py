@@ -98,3 +98,20 @@ async def test_signing_in_and_out_stands_in_the_operation_log(site: Site, sign_i
     await stranger.post("session", json={"code": "guess"})
     rows = [(r["operation"], r["operator"], r["result"], r["code"]) for r in site.journal.rows(limit=3)]
     assert rows == [("system.session.open", "", "refused", "E-SIGN-IN"), ("system.session.close", "operator", "done", ""), ("system.session.open", "operator", "done", "")]
+
+
+async def test_ten_wrong_codes_in_a_minute_make_an_address_wait(site: Site, sign_in: SignIn, clock: Clock) -> None:
+    client = await sign_in("")
+    for _ in range(10):
+        assert (await client.post("session", json={"code": "wrong"})).status_code == 401
+    clock.ms += 20_000
+    answer = await client.post("session", json={"code": site.sessions.issue_code("operator")})
+    assert (answer.status_code, answer.json()["code"], answer.headers["retry-after"]) == (429, "E-SIGN-IN-RATE", "40")
+    clock.ms += 40_000
+    assert (await client.post("session", json={"code": site.sessions.issue_code("operator")})).status_code == 200
+
+
+async def test_what_is_only_accepted_is_not_called_done(site: Site, sign_in: SignIn) -> None:
+    client = await sign_in("engineer")
+    await client.post("commands/restore-heat", json={"device_id": site.device("cuihu", "EB1")}, headers={"Idempotency-Key": "accepted-not-done"})
+    assert site.journal.rows(limit=1)[0]["result"] == "accepted"

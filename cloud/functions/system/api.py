@@ -10,6 +10,7 @@ from pydantic import BaseModel, Field
 
 from cloud.functions.params import Whole
 from cloud.functions.services import Services, services
+from cloud.functions.system.errors import SignInRefusedError
 from cloud.security.guard import Gate, address_of, operation, router
 from cloud.security.operations import Principal
 
@@ -33,8 +34,13 @@ async def read_session(request: Request, who: Annotated[Principal, operation("sy
 async def open_session(body: Code, request: Request, response: Response, given: Given,
                        _open: Annotated[None, operation("system.session.open")]) -> dict[str, Any]:
     """Turn a one-time code into a session cookie."""
-    token, who = await asyncio.to_thread(
-        given.sessions.redeem, body.code, address=address_of(request), agent=request.headers.get("user-agent", ""))
+    address = address_of(request)
+    given.attempts.check(address)
+    try:
+        token, who = await asyncio.to_thread(given.sessions.redeem, body.code, address=address, agent=request.headers.get("user-agent", ""))
+    except SignInRefusedError:
+        given.attempts.failed(address)
+        raise
     request.state.operator = who.name
     gate: Gate = request.app.state.gate
     response.set_cookie(gate.cookie, token, max_age=given.sessions.absolute_s, path="/", secure=gate.secure, httponly=True, samesite="strict")
