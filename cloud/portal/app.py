@@ -73,7 +73,8 @@ def _plumbing(app: FastAPI, metrics: Metrics, pages: Pages) -> None:
         """Counters, for this machine or for whoever may read them."""
         if not _loopback(request):
             await Requires("system.metrics.read")(request)
-        gauges = {"streams": len(app.state.streams), "stream_values_dropped": app.state.streams.dropped, "refused": app.state.gate.refused}
+        gauges = {"streams": len(app.state.streams), "stream_values_dropped": app.state.streams.dropped, "refused": app.state.gate.refused,
+                  "unsigned": app.state.gate.unsigned}
         return Response(metrics.text(gauges), media_type="text/plain; version=0.0.4")
 
     @app.get("/api/{path:path}")

@@ -7,6 +7,7 @@ Must not know: functions, the ledger (both come through the Protocols below).
 from __future__ import annotations
 
 import hmac
+import time
 import uuid
 from collections.abc import Callable, Coroutine, Iterable
 from typing import Any, Protocol, cast
@@ -99,6 +100,25 @@ class Gate:
         self.cookie = SECURE_COOKIE if secure else COOKIE
         self.secure = secure
         self.refused = 0
+        self.unsigned = 0
+        self._strangers: dict[str, tuple[int, int]] = {}
+
+    def stranger(self, address: str) -> int | None:
+        """Count a changing call without a session.
+
+        Returns:
+            None when the address has its row for this minute already; else how many calls its last row did not tell.
+        """
+        self.unsigned += 1
+        minute = int(time.monotonic() // 60)
+        before, count = self._strangers.get(address, (-1, 0))
+        if before == minute:
+            self._strangers[address] = (minute, count + 1)
+            return None
+        if len(self._strangers) >= 10_000:
+            self._strangers.clear()
+        self._strangers[address] = (minute, 0)
+        return count
 
 
 class Requires:
@@ -116,8 +136,10 @@ class Requires:
             principal = await self._who(request, gate, row)
         except AccessError as error:
             gate.refused += 1
-            if row.changes:
-                await self._record(request, gate, row, principal, result="refused", code=error.code)
+            untold = gate.stranger(address_of(request)) if row.changes and isinstance(error, NotSignedInError) else 0
+            if row.changes and untold is not None:
+                await self._record(request, gate, row, principal, result="refused", code=error.code,
+                                   target=f"{target_of(request)} (+{untold})" if untold else None)
             raise
         if row.changes:
             request.state.audit = await self._record(request, gate, row, principal)
@@ -138,10 +160,10 @@ class Requires:
         return principal
 
     async def _record(self, request: Request, gate: Gate, row: Operation, principal: Principal | None, *, result: str = "begun",
-                      code: str = "") -> int | None:
+                      code: str = "", target: str | None = None) -> int | None:
         operator = principal.name if principal else getattr(request.state, "operator", "")
         try:
-            return await gate.journal.begin(row, operator=operator, target=target_of(request), request_id=request_id(request),
+            return await gate.journal.begin(row, operator=operator, target=target or target_of(request), request_id=request_id(request),
                                             address=address_of(request), result=result, code=code)
         except Exception as error:
             if row.safety:

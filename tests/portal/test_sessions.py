@@ -115,3 +115,13 @@ async def test_what_is_only_accepted_is_not_called_done(site: Site, sign_in: Sig
     client = await sign_in("engineer")
     await client.post("commands/restore-heat", json={"device_id": site.device("cuihu", "EB1")}, headers={"Idempotency-Key": "accepted-not-done"})
     assert site.journal.rows(limit=1)[0]["result"] == "accepted"
+
+
+async def test_calls_without_a_session_leave_one_row_a_minute_and_are_counted(site: Site, sign_in: SignIn) -> None:
+    client = await sign_in("")
+    before = len(site.journal.rows(limit=1000))
+    for k in range(30):
+        answer = await client.post("commands/restore-heat", json={"device_id": 1}, headers={"Idempotency-Key": f"stranger-{k}"})
+        assert answer.status_code == 401
+    assert len(site.journal.rows(limit=1000)) - before in (1, 2)  # two when the minute turns meanwhile
+    assert site.app.state.gate.unsigned == 30
