@@ -73,7 +73,8 @@ class Stack:
             self.supervisor.tick()
 
     def kill(self, name: str) -> None:
-        """Kill -9 one process; the supervisor starts it again."""
+        """Kill -9 one process; the supervisor starts it again. One that died just now and waits for its turn is waited for."""
+        wait_until(lambda: self.supervisor.alive(name), 30, f"{name} alive again")
         os.kill(self.supervisor.pid(name), signal.SIGKILL)
 
     def stop(self, name: str) -> None:

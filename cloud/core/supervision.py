@@ -155,6 +155,11 @@ class Supervisor:
         """What is kept alive."""
         return list(self._children.values())
 
+    def alive(self, name: str) -> bool:
+        """Is the child running right now?"""
+        process = self._running.get(name)
+        return process is not None and process.poll() is None
+
     def pid(self, name: str) -> int:
         """Process id of a running child."""
         return self._running[name].pid
