@@ -23,6 +23,9 @@ SECURE_COOKIE = "__Host-kang_session"
 CSRF_HEADER = "x-kang-csrf"
 
 
+_THINGS = {"project": "项目", "device": "设备", "command": "命令", "quarantine": "隔离批次", "stream": "实时连接", "series": "曲线"}
+
+
 class AccessError(KangError):
     """Access is refused."""
 
@@ -57,8 +60,11 @@ class NotFoundError(KangError):
     """No such thing in the asker's scope (what is out of scope does not exist)."""
 
     code = "E-NOT-FOUND"
-    zh = "没有找到{what}“{name}”，或不在您的权限范围内。请返回列表重新选择。"
+    zh = "没有找到{what_zh}“{name}”，或不在您的权限范围内。请返回列表重新选择。"
     en = "There is no {what} '{name}' in your scope. Go back to the list and choose again."
+
+    def __init__(self, *, what: str, name: object) -> None:
+        super().__init__(what=what, name=name, what_zh=_THINGS.get(what, what))
 
 
 class AuditUnavailableError(KangError):

@@ -516,3 +516,7 @@ async def test_the_log_names_the_device_of_safety_acts_and_of_refused_commands(s
     client = await sign_in("engineer")
     await client.post(path, json={"device_id": site.device("cuihu", "EB1"), **body}, headers={"Idempotency-Key": "named-in-log"})
     assert site.journal.rows(limit=1)[0]["target"] == target
+
+
+async def test_what_is_not_found_is_named_in_chinese(sign_in: SignIn) -> None:
+    assert (await (await sign_in("operator")).get("devices/99999")).json()["zh"].startswith("没有找到设备“99999”")
