@@ -19,6 +19,7 @@ from benchmarks.data import workload
 from edge_agent import logs
 from edge_agent.agent import Agent
 from edge_agent.config import load_credentials, load_site
+from edge_agent.uplink.link import Link
 
 
 def fill(agent: Agent, made: workload.Sweeps, batch: int) -> dict[str, float]:
@@ -32,13 +33,28 @@ def fill(agent: Agent, made: workload.Sweeps, batch: int) -> dict[str, float]:
     return {"rows": len(rows), "cpu_s": time.process_time() - used, "wall_s": time.perf_counter() - started, "bytes": agent.spool.stored_bytes, "batches": agent.spool.batches}
 
 
+def _hold(link: Link, line: asyncio.Event) -> None:
+    """Nothing is sent before everybody is connected: the clock measures the road, not the handshakes."""
+    due = link.due
+    link.due = lambda limit=32: due(limit) if line.is_set() else []  # type: ignore[method-assign]
+
+
 async def drain(agents: list[Agent], *, patience_s: float) -> list[tuple[float, int]]:
-    """Run the agents until every spool is empty; returns (seconds since go, readings acknowledged) as it grew."""
+    """Run the agents until every spool is empty; returns (seconds since all were connected, readings acknowledged) as it grew."""
     total = sum(a.spool.readings for a in agents)
-    started = time.perf_counter()
+    line = asyncio.Event()
+    for agent in agents:
+        _hold(agent.link, line)
     tasks = [asyncio.create_task(a.run()) for a in agents]
     curve: list[tuple[float, int]] = []
+    started = time.perf_counter()
     try:
+        while not all(a.link.up for a in agents) and time.perf_counter() - started < 60:  # noqa: ASYNC110  a link has no event for it
+            await asyncio.sleep(0.01)
+        started = time.perf_counter()
+        line.set()
+        for agent in agents:
+            agent.link.wake.set()
         while not curve or curve[-1][1] < total:
             await asyncio.sleep(0.02)
             acked = total - sum(a.spool.readings for a in agents)
