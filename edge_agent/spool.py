@@ -219,7 +219,7 @@ class Spool:
             rows = self._db.execute("SELECT id, boot, wall_minus_mono, size, body FROM undated ORDER BY id LIMIT ?", (limit,)).fetchall()
             for row, boot, wall_minus_mono, old_size, body in rows:
                 known = boot == boot_id
-                shift = _whole_seconds(offset_ms) if known else wall_minus_mono
+                shift = _off_grid(offset_ms) if known else wall_minus_mono
                 dated = [replace(r, at_ms=r.at_ms + shift, quality=Quality.REDATED if known and r.quality == Quality.GOOD else r.quality)
                          for r in batch.readings(batch.parse(body))]
                 with transaction(self._db):
@@ -313,6 +313,6 @@ def _chunks(readings: Sequence[Reading], size: int) -> Iterator[list[Reading]]:
             start = k
 
 
-def _whole_seconds(offset_ms: int) -> int:
-    """Shifts are whole seconds, so that re-dated readings stay on the grid (error at most half a second, flagged by quality)."""
-    return round(offset_ms / 1000) * 1000
+def _off_grid(offset_ms: int) -> int:
+    """The shift of re-dated readings, never a whole tenth of a second: dated readings stand on that grid, and two readings with one time would be one."""
+    return offset_ms + (offset_ms % 100 == 0)

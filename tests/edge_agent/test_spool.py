@@ -147,7 +147,7 @@ def test_readings_of_this_boot_are_redated_and_flagged(tmp_path):
     assert spool.redate(boot_id=BOOT, offset_ms=T0 + 400, now_ms=T0 + 30_000, monotonic_ms=30_000) == 1
     sealed = opened(spool, 1)
     assert (sealed.clock_state, sealed.boot_id, sealed.monotonic_ms) == (pb.CLOCK_STATE_REDATED, BOOT, 10_000)
-    assert [(r.at_ms, r.quality) for r in batch.readings(sealed)] == [(T0 + 10_000, Quality.REDATED), (T0 + 20_000, Quality.BAD)]
+    assert [(r.at_ms, r.quality) for r in batch.readings(sealed)] == [(T0 + 10_401, Quality.REDATED), (T0 + 20_401, Quality.BAD)]
     assert (spool.undated, spool.batches) == (0, 1)
 
 
@@ -193,3 +193,15 @@ def test_no_reading_is_lost_or_doubled_by_any_history(tmp_path_factory, history)
     assert stored + spool.undated + freed == given_
     assert spool.readings == stored + spool.undated
     spool.close()
+
+
+@pytest.mark.parametrize("offset", [T0, T0 + 1, T0 + 100, T0 + 399, T0 + 999])
+def test_a_redated_reading_never_takes_the_place_of_a_dated_one(tmp_path, offset):
+    """Dated readings stand on a grid of tenths of a second; one time would make two readings one (found by killing processes)."""
+    spool = make(tmp_path / "s.db")
+    spool.hold([Reading(1, POWER, 10_000 + 100 * k, float(k)) for k in range(50)], boot_id=BOOT, wall_minus_mono_ms=0)
+    spool.redate(boot_id=BOOT, offset_ms=offset, now_ms=T0 + 60_000, monotonic_ms=60_000)
+    times = [r.at_ms for r in batch.readings(opened(spool, 1))]
+    assert len(set(times)) == 50
+    assert all(at % 100 for at in times)
+    assert all(abs(at - (10_000 + 100 * k + offset)) <= 1 for k, at in enumerate(times))
