@@ -98,8 +98,9 @@ def load_site(path: Path) -> Site:
         raise SiteError(field=path.name, problem="must be a mapping")
     channels = {spec.name: spec for spec in (_channel(row, k) for k, row in enumerate(_rows(data, "channels")))}
     devices: dict[int, SiteDevice] = {}
+    read: dict[Path, templates.Template] = {}
     for k, row in enumerate(_rows(data, "devices")):
-        device = _device(row, k, channels, path.parent)
+        device = _device(row, k, channels, path.parent, read)
         if device.device.id in devices:
             raise SiteError(field=f"devices.{k}.id", problem=f"{device.device.id} stands twice")
         devices[device.device.id] = device
@@ -172,10 +173,15 @@ def _channel(row: Mapping[str, Any], k: int) -> ChannelSpec:
     return replace(base, host=_text(row, "host", where), port=int(_number(row, "port", 1, 65_535, None, where)))
 
 
-def _device(row: Mapping[str, Any], k: int, channels: Mapping[str, ChannelSpec], home: Path) -> SiteDevice:
+def _device(row: Mapping[str, Any], k: int, channels: Mapping[str, ChannelSpec], home: Path, read: dict[Path, templates.Template]) -> SiteDevice:
     where = f"devices.{k}."
     name = _text(row, "template", where)
-    template = templates.load(home / name) if name.endswith((".yaml", ".yml")) else templates.builtin(name)
+    if name.endswith((".yaml", ".yml")):
+        if home / name not in read:
+            read[home / name] = templates.load(home / name)  # a hundred like devices share one file, which is read once
+        template = read[home / name]
+    else:
+        template = templates.builtin(name)
     channel = channels.get(_text(row, "channel", where))
     if channel is None:
         raise SiteError(field=f"{where}channel", problem=f"{row.get('channel')} is not among the channels")

@@ -6,6 +6,7 @@ QUICK=1 runs the same on fewer readings. Must not know: how anything is measured
 from __future__ import annotations
 
 import argparse
+import json
 import shutil
 import signal
 import sys
@@ -32,13 +33,20 @@ SECTIONS: dict[str, tuple[tuple[str, ...], Callable[[Report, Path], None]]] = {
 }
 
 
+def _keep(report: Report) -> None:
+    """What is known so far, should the rest be interrupted."""
+    path = Path("build/results") / f"{report.target}.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(report.rows, indent=1))
+
+
 def main() -> int:
     """Entry point."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.data", description="The data plane as ratios.")
     parser.add_argument("--rows", default="", help="rows of the table or sections, e.g. 1,2,growth,cut,footprint (default: all)")
     wanted = {w for w in parser.parse_args().rows.split(",") if w}
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # let every context end what it started
-    report = Report("bench-data")
+    report = Report("-".join(["bench-data", *sorted(wanted)]))  # a part of the table never overwrites the whole
     for name, (rows, measure) in SECTIONS.items():
         if wanted and name not in wanted and not wanted & set(rows):
             continue
@@ -54,6 +62,7 @@ def main() -> int:
             report.missing(f"data.{name}", f"{type(error).__name__}: {str(error)[:200]}")
         finally:
             shutil.rmtree(home, ignore_errors=True)
+        _keep(report)
         print(f"{name} took {time.monotonic() - started:.0f} s", file=sys.stderr, flush=True)
     return report.finish()
 

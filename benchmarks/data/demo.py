@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 
 from benchmarks.plants import demo
@@ -10,6 +11,7 @@ from cloud import cli
 
 def main() -> None:
     """Entry point."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job of a shell is born deaf to it
     demo.PORT_BASE = int(sys.argv[1])  # type: ignore[misc]
     cli.main(["--home", sys.argv[2], "demo", *sys.argv[3:]])
 
