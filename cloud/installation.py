@@ -18,7 +18,7 @@ from cloud.core.supervision import Child, port_open
 from cloud.functions.devices.directory import LedgerDirectory
 from cloud.functions.devices.service import DeviceService
 from cloud.ledger import migrate, open_ledger
-from cloud.runtime.placement import partition_for
+from cloud.runtime.placement import DEDICATED, partition_for
 from cloud.security import keys
 from cloud.security.certificates import EDGE_ZONE, Authority
 from protos import subjects
@@ -84,7 +84,8 @@ def write_nats_configuration(settings: Settings) -> None:
     ledger.close()
     _, platform = keys.nkey_seed(credentials / "nats-platform.seed")
     text = nats_server.configuration(host=settings.nats_host, port=settings.nats_port, store=settings.home / "jetstream", certificate=credentials / "nats.pem", key=credentials / "nats.key",
-                                     platform_nkey=platform, agents=agents, max_store_bytes=(settings.partitions + 16) * STREAM_BYTES + (2 << 30))
+                                     # Every stream has its own limit; the server's leaves room for each partition a project can have of its own, so that it never changes.
+                                     platform_nkey=platform, agents=agents, max_store_bytes=(settings.partitions + DEDICATED) * STREAM_BYTES + (2 << 30))
     target = settings.home / "nats.conf"
     if not target.exists() or target.read_text() != text:
         target.write_text(text)

@@ -28,6 +28,8 @@ from protos.kang.v1 import telemetry_pb2 as pb
 log = logging.getLogger("kang.ingest")
 _ASIDE_SPACE = uuid.UUID("6f1b7a52-5f5e-4d0e-9b57-9d6f3f1f0c02")
 CHECKPOINT_S = 600
+#: Bytes a reading takes on the wire in batches of 500, by which an unopened message is judged.
+WIRE_BYTES = 4
 
 
 class LogMessage(Protocol):
@@ -86,7 +88,7 @@ class Limits:
         idle_s: how long one empty fetch waits.
     """
 
-    rows: int = 50_000
+    rows: int = 100_000
     messages: int = 2_000
     linger_s: float = 1.0
     idle_s: float = 5.0
@@ -202,7 +204,7 @@ class PartitionIngest:
             return 0
         until = asyncio.get_running_loop().time() + self._limits.linger_s
         size = sum(len(m.data) for m in messages)
-        while size < self._limits.rows * 3 and len(messages) < self._limits.messages:
+        while size < self._limits.rows * WIRE_BYTES and len(messages) < self._limits.messages:
             left = until - asyncio.get_running_loop().time()
             if left <= 0.01:
                 break

@@ -11,11 +11,13 @@ from cloud.core.ports import ProjectInfo
 from protos.subjects import partition_of
 
 DEDICATED_BASE = 1024
+#: So many partitions of their own there can be.
+DEDICATED = 1024
 
 
 def partition_for(project: ProjectInfo, partitions: int) -> int:
     """A project's partition; a project with a host of its own has a partition of its own above 1,024."""
-    return DEDICATED_BASE + project.id % 1024 if project.dedicated_host else partition_of(project.id, partitions)
+    return DEDICATED_BASE + project.id % DEDICATED if project.dedicated_host else partition_of(project.id, partitions)
 
 
 def plan_hosts(projects: Sequence[ProjectInfo], partitions: int, hosts: int) -> dict[str, list[int]]:
