@@ -42,7 +42,7 @@ class _Flight:
 class UplinkSession:
     """One agent's conversation about its batches. Times are monotonic milliseconds."""
 
-    def __init__(self, spool: Backlog, *, window: int = 64, live_reserve: int = 8, resend_ms: int = 15_000, resend_cap_ms: int = 120_000,
+    def __init__(self, spool: Backlog, *, window: int = 256, live_reserve: int = 16, resend_ms: int = 15_000, resend_cap_ms: int = 120_000,
                  live_first: bool = True) -> None:
         """Args: live_first: False sends strictly oldest-first (results); window: unacknowledged batches in flight; live_reserve: of these, kept free for new batches; resend_ms: first patience, doubled up to the cap."""
         self.counts: Counter[str] = Counter()

@@ -24,6 +24,8 @@ from cloud.runtime.placement import partition_for
 from protos import subjects
 from protos.kang.v1 import link_pb2, telemetry_pb2
 
+#: Batches an agent may have unacknowledged: at 500 readings each, about a second of what one partition commits, so that a backlog never waits for the linger of a flush.
+WINDOW = 512
 log = logging.getLogger("kang.gateway")
 MAX_SEALED = 1 << 20
 
@@ -112,7 +114,7 @@ class Relay:
         """Publish presence; answer with the platform's time, signed by the command service when the agent needs it."""
         self.counters["heartbeats"] += 1
         await self._client.publish(f"presence.{beat.project_id}.{beat.agent_id}", beat.SerializeToString())
-        welcome = link_pb2.Welcome(wall_ms=now_ms(), heartbeat_s=self._heartbeat_s, window=64, version=__version__)
+        welcome = link_pb2.Welcome(wall_ms=now_ms(), heartbeat_s=self._heartbeat_s, window=WINDOW, version=__version__)
         if not beat.clock_trusted or (beat.agent_id, beat.boot_id) not in self._signed:
             try:
                 answer = await self._client.request("svc.control.time", beat.challenge, timeout=2)

@@ -88,7 +88,7 @@ class Limits:
         idle_s: how long one empty fetch waits.
     """
 
-    rows: int = 100_000
+    rows: int = 50_000
     messages: int = 2_000
     linger_s: float = 1.0
     idle_s: float = 5.0
