@@ -103,7 +103,7 @@ def run(settings: Settings, after: Callable[[Supervisor], None], ready: Callable
         return 1
     finally:
         supervisor.stop_all()
-        shutil.rmtree(ray_directory(settings), ignore_errors=True)
+        shutil.rmtree(ray_directory(settings).parent, ignore_errors=True)
     return 0
 
 

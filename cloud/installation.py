@@ -118,7 +118,8 @@ def children(settings: Settings) -> list[Child]:
     if not settings.ray_address:
         memory = str(128 << 20)
         temporary = ray_directory(settings)
-        shutil.rmtree(temporary, ignore_errors=True)
+        shutil.rmtree(temporary.parent, ignore_errors=True)
+        temporary.parent.mkdir(mode=0o700)  # Ray opens its own directories to everybody; nobody else passes this one
         found.append(Child("ray", [
             python, "-m", "cloud.runtime.head", "start", "--head", "--block", "--disable-usage-stats", "--include-dashboard=false", f"--port={settings.ray_port}",
             "--node-ip-address=127.0.0.1", f"--object-store-memory={memory}", f"--num-cpus={os.cpu_count() or 2}", f"--temp-dir={temporary}",

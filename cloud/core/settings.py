@@ -94,7 +94,7 @@ class Settings:
 
 def ray_directory(settings: Settings) -> Path:
     """Where our own Ray head keeps its sockets and logs: short, because socket paths must be."""
-    return Path("/tmp") / ("kang-ray-" + hashlib.sha256(str(settings.home).encode()).hexdigest()[:8])  # noqa: S108
+    return Path("/tmp") / ("kang-ray-" + hashlib.sha256(str(settings.home).encode()).hexdigest()[:8]) / "r"  # noqa: S108
 
 
 def load(home: Path, **overrides: str | int) -> Settings:

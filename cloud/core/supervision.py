@@ -20,6 +20,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 log = logging.getLogger("kang.supervisor")
+#: A log longer than this is turned over; one older part is kept.
+LOG_BYTES = 50 << 20
 _LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
 
 
@@ -61,6 +63,16 @@ def port_open(port: int, host: str = "127.0.0.1") -> bool:
     return False
 
 
+def turn_over(log_file: Path, *, limit: int = LOG_BYTES) -> None:
+    """Keep the last `limit` bytes of a long log as `.log.1` and begin anew. Its writer has it open for appending and goes on at the start."""
+    if not log_file.exists() or log_file.stat().st_size <= limit:
+        return
+    with log_file.open("rb+") as current:
+        current.seek(-limit, os.SEEK_END)
+        log_file.with_suffix(".log.1").write_bytes(current.read())
+        current.truncate(0)
+
+
 class Supervisor:
     """Runs children; `tick` must be called a few times a second."""
 
@@ -72,6 +84,7 @@ class Supervisor:
         self._failures: dict[str, list[float]] = {}
         self._not_before: dict[str, float] = {}
         self.restarts: dict[str, int] = {}
+        self._turn_logs_at = 0.0
         self._lock = threading.RLock()
         logs.mkdir(parents=True, exist_ok=True)
         self._end_leftovers()
@@ -116,8 +129,7 @@ class Supervisor:
 
     def _spawn(self, child: Child) -> None:
         path = self._logs / f"{child.name}.log"
-        if path.exists() and path.stat().st_size > 50 << 20:
-            path.replace(path.with_suffix(".log.1"))
+        turn_over(path)
         with path.open("ab") as out:
             self._running[child.name] = subprocess.Popen(list(child.command), stdin=subprocess.DEVNULL, stdout=out, stderr=out, env={**os.environ, **child.environment},
                                                          start_new_session=True, preexec_fn=_die_with_parent)  # noqa: PLW1509  only a system call
@@ -125,8 +137,12 @@ class Supervisor:
         (self._state / "pids" / child.name).write_text(str(self._running[child.name].pid))
 
     def tick(self) -> list[str]:
-        """Restart what died; returns the names restarted. A child that dies at once again waits 0.2, 0.4 ... 5 s."""
+        """Restart what died; returns the names restarted. A child that dies at once again waits 0.2, 0.4 ... 5 s. Once a minute, long logs are turned over."""
         with self._lock:
+            if time.monotonic() >= self._turn_logs_at:
+                self._turn_logs_at = time.monotonic() + 60
+                for log_file in self._logs.glob("*.log"):
+                    turn_over(log_file)
             return self._restart()
 
     def _restart(self) -> list[str]:

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.stack import wait_until
-from cloud.core.supervision import Child, NotReadyError, Supervisor
+from cloud.core.supervision import Child, NotReadyError, Supervisor, turn_over
 
 SLEEPER = "import sys, time; open(sys.argv[1], 'a').write('started\\n'); time.sleep(600)"
 
@@ -77,3 +77,15 @@ def test_what_an_earlier_supervisor_left_alive_is_ended_before_anything_starts(t
     wait_until(lambda: first._running["sleeper"].poll() is not None, 5, "the leftover ended")
     assert first._running["sleeper"].returncode == -signal.SIGKILL
     second.stop_all()
+
+
+def test_a_long_log_is_turned_over_while_its_writer_goes_on(tmp_path: Path) -> None:
+    path = tmp_path / "x.log"
+    with path.open("ab", buffering=0) as writer:
+        writer.write(b"a" * 900 + b"b" * 200)
+        turn_over(path, limit=1000)
+        writer.write(b"c")
+    assert path.read_bytes() == b"c"
+    assert path.with_suffix(".log.1").read_bytes() == b"a" * 800 + b"b" * 200
+    turn_over(path, limit=1000)
+    assert path.read_bytes() == b"c"

@@ -135,6 +135,19 @@ async def test_the_why_line_names_the_strongest_reason(site: Site, sign_in: Sign
         assert found["why"]["holder"] == "operator"
 
 
+async def test_a_free_device_tells_the_set_point_that_still_stands_and_a_meter_tells_nothing(site: Site, sign_in: SignIn) -> None:
+    client = await sign_in("operator")
+    boiler = site.device("cuihu", "EB1")
+    site.live.device_states[boiler] = {}
+    found = (await client.get(f"devices/{boiler}")).json()
+    standing = {v["point_id"]: v["value"] for v in found["latest"]}
+    assert found["why"] == {"kind": "free", "point_id": SET, "value": standing[SET]}
+    rows = (await client.get("devices")).json()["rows"]
+    meter = next(r for r in rows if r["profile"] == "electricity_meter")
+    site.live.device_states[meter["id"]] = {}
+    assert (await client.get(f"devices/{meter['id']}")).json()["why"] == {"kind": "measuring"}
+
+
 async def test_a_resident_sees_their_own_rooms_and_nothing_else(site: Site, sign_in: SignIn) -> None:
     client = await sign_in("resident")
     own, other = site.device("cuihu", "H0101"), site.device("cuihu", "EB1")

@@ -67,11 +67,16 @@ def condition(state: Mapping[str, Any] | None, severities: Mapping[str, int]) ->
     return "held" if state.get("holders") else "normal"
 
 
-def why(state: Mapping[str, Any] | None) -> dict[str, Any]:
+def why(state: Mapping[str, Any] | None, standing: Latest | None = None, *, passive: bool = False) -> dict[str, Any]:
     """Why a device does what it does: the strongest of lockout, local control, holders; never a guess.
 
+    Args:
+        state: as last heard from the agent.
+        standing: newest value of the device's first set-point: what it goes on with when nobody holds it.
+        passive: nothing on it can be written (meters, sensors): being there is all it does.
+
     Returns:
-        {kind: lockout|local|hold|offline|error|never_heard|free, ...facts}.
+        {kind: lockout|local|hold|offline|error|never_heard|free|measuring, ...facts}.
     """
     if state is None:
         return {"kind": "never_heard"}
@@ -86,7 +91,9 @@ def why(state: Mapping[str, Any] | None) -> dict[str, Any]:
     holders = sorted(state.get("holders", ()), key=lambda h: int(h["authority"]))
     if holders:
         return {"kind": "hold", **{k: holders[0].get(k) for k in ("point_id", "authority", "value", "until_ms", "holder", "reason")}}
-    return {"kind": "free"}
+    if passive:
+        return {"kind": "measuring"}
+    return {"kind": "free", **({"point_id": standing.point_id, "value": standing.value} if standing is not None else {})}
 
 
 def severities_by_device(alarms: Iterable[Mapping[str, Any]]) -> dict[int, dict[str, int]]:

@@ -8,7 +8,7 @@ from typing import Any
 from cloud.core.ports import AgentInfo, DeviceInfo, Latest, ProjectInfo
 from cloud.functions.devices import state
 from cloud.functions.devices.templates import device_writings
-from protos.points import BY_ID, POINTS
+from protos.points import BY_ID, POINTS, Kind
 
 
 def project_view(project: ProjectInfo) -> dict[str, Any]:
@@ -29,11 +29,13 @@ def value_view(device: DeviceInfo, latest: Latest) -> dict[str, Any]:
 def device_row(device: DeviceInfo, heard: Mapping[str, Any] | None, severities: Mapping[str, int], latest: Sequence[Latest]) -> dict[str, Any]:
     """A device as a list row: identity, condition, why, key values."""
     values = {row.point_id: row for row in latest}
+    writable = [p for p in device.points.values() if p.writable]
+    standing = next((values[p.point_id] for p in writable if p.point_id in values and BY_ID[p.point_id].kind is Kind.SETPOINT), None)
     return {
         "id": device.id, "project_id": device.project_id, "agent_id": device.agent_id, "code": device.code, "name_zh": device.name_zh,
         "name_en": device.name_en, "template": device.template, "profile": device.profile, "parent_id": device.parent_id,
         "location": device.location, "rated_kw": device.rated_kw, "attributes": dict(device.attributes),
-        "condition": state.condition(heard, severities), "why": state.why(heard), "alarms": dict(severities),
+        "condition": state.condition(heard, severities), "why": state.why(heard, standing, passive=not writable), "alarms": dict(severities),
         "last_ok_ms": heard.get("last_ok_ms") if heard else None,
         "key": [value_view(device, values[p]) for p in state.key_points(device) if p in values]}
 

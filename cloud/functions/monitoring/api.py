@@ -79,7 +79,7 @@ async def history(project_id: Whole, who: Annotated[Principal, operation("monito
     head = ("时间,设备,测点,单位,平均,最小,最大,个数,质量" if language == "zh" else "time,device,point,unit,mean,min,max,count,quality").split(",")
     return csv_response("history.csv", head, (
         (local_time(s.at_ms[k], project.timezone), device.code if (device := given.directory.device(s.device_id)) else s.device_id,
-         getattr(BY_ID[s.point_id], language), BY_ID[s.point_id].unit, s.mean[k], s.low[k], s.high[k], s.count[k], s.quality[k])
+         getattr(BY_ID[s.point_id], language), BY_ID[s.point_id].unit, _tidy(s.mean[k]), _tidy(s.low[k]), _tidy(s.high[k]), s.count[k], s.quality[k])
         for s in found for k in range(len(s.at_ms))))
 
 
@@ -262,6 +262,11 @@ def _span(start_ms: int, end_ms: int, resolution_s: int | None) -> None:
         raise HistoryQueryError(reason_zh=f"每个测点一次最多 {_MAX_BUCKETS} 个时段，请放宽分辨率", reason_en=f"at most {_MAX_BUCKETS} intervals a point at once; choose a coarser resolution")
     if resolution_s == 0 and end_ms - start_ms > 7 * 86_400_000:
         raise HistoryQueryError(reason_zh="原始数据一次最多 7 天", reason_en="raw data: at most 7 days at once")
+
+
+def _tidy(value: float | None) -> float | None:
+    """A mean to six significant digits beyond the point's: what a table can show without pretending to know more."""
+    return None if value is None else float(f"{value:.9g}")
 
 
 def _columns(series: Series) -> dict[str, Any]:

@@ -256,6 +256,8 @@ export const en: Record<keyof typeof zh, string> = {
   'why.local': 'Local control',
   'why.never': 'Never heard',
   'why.free': 'Runs by its own control; nobody holds it',
+  'why.stands': 'Nobody holds it; {what} still stands',
+  'command.readBack': 'Read back {value} after {s} s',
   'quarantine.what': 'Batches that are malformed or cannot be dated wait here; nothing is dropped, nothing is mixed into history.',
   'quarantine.none': 'Nothing is in quarantine.',
   'quarantine.rows': '{n} readings',
