@@ -254,7 +254,7 @@ export const zh = {
   'why.local': '就地控制',
   'why.never': '从未收到数据',
   'why.free': '按现场自动运行，平台未干预',
-  'why.stands': '平台未干预；仍按{what}运行',
+  'why.stands': '平台未干预；仍按 {what} 运行',
   'command.readBack': '{s} 秒后读回 {value}',
   'quarantine.what': '不合规或无法定时的数据批次放在这里，不会丢弃也不会混入历史。',
   'quarantine.none': '没有数据被隔离。',
