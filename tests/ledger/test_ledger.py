@@ -12,6 +12,7 @@ from sqlalchemy import text
 from sqlalchemy.exc import IntegrityError
 
 import cloud.functions.devices.tables as devices
+import cloud.functions.interfaces.tables
 import cloud.functions.system.tables  # noqa: F401 - registers its tables
 from cloud.ledger import (
     Base,

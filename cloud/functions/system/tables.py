@@ -1,4 +1,4 @@
-"""Rows of people and what they did (系统管理): users, sessions, sign-in codes, the operation log.
+"""Rows of people and what they did (系统管理): users, sessions, sign-in codes, the operation log; the rest of people: `people_tables`.
 
 Must not know: FastAPI, other functions.
 """
@@ -11,6 +11,9 @@ from sqlalchemy import JSON, ForeignKey, String
 from sqlalchemy.orm import Mapped, mapped_column
 
 from cloud.ledger import Base, BigKey
+from cloud.security.audit import AuditLink, OperationLog
+
+__all__ = ["AuditLink", "OperationLog", "SessionRow", "SignInCode", "User"]
 
 
 class User(Base):
@@ -20,7 +23,6 @@ class User(Base):
     id: Mapped[int] = mapped_column(BigKey, primary_key=True, autoincrement=True)
     name: Mapped[str] = mapped_column(String(60), unique=True)
     display_name: Mapped[str] = mapped_column(String(120))
-    roles: Mapped[list[Any]]
     project_ids: Mapped[list[Any] | None] = mapped_column(JSON(none_as_null=True))
     device_ids: Mapped[list[Any] | None] = mapped_column(JSON(none_as_null=True))
     disabled: Mapped[bool] = mapped_column(default=False)
@@ -50,21 +52,5 @@ class SessionRow(Base):
     seen_ms: Mapped[int]
     expires_ms: Mapped[int]
     ended_ms: Mapped[int | None]
-
-
-class OperationLog(Base):
-    """One act (操作日志; 7.2.5 b: time, type, level, operating point, process id, operator), plus result, request, address."""
-
-    __tablename__ = "operation_log"
-    id: Mapped[int] = mapped_column(BigKey, primary_key=True, autoincrement=True)
-    at_ms: Mapped[int] = mapped_column(index=True)
-    operation: Mapped[str] = mapped_column(String(80), index=True)
-    level: Mapped[str] = mapped_column(String(10))
-    target: Mapped[str] = mapped_column(String(200))
-    process_id: Mapped[int]
-    operator: Mapped[str] = mapped_column(String(60), index=True)
-    result: Mapped[str] = mapped_column(String(20))
-    code: Mapped[str] = mapped_column(String(60), default="")
-    request_id: Mapped[str] = mapped_column(String(40))
-    address: Mapped[str] = mapped_column(String(64))
-    detail: Mapped[dict[str, Any]]
+    factor_ms: Mapped[int | None]
+    method: Mapped[str] = mapped_column(String(20), default="", server_default="")
