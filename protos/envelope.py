@@ -1,7 +1,7 @@
 """The sealed envelope of clause 8.3 d, e, f: signed and chained when written, encrypted when sent.
 
-Layout (little-endian): header 124 B | signature 64 B | ephemeral X25519 key 32 B | AES-128-GCM ciphertext + 16 B tag.
-The chain digest h(i) = SHA-256(h(i-1) || header(i) || SHA-256(body(i))); h(i-1) stands in the header and is the HKDF salt of
+Layout (little-endian): header 124 B | signature 64 B | ephemeral key (X25519 32 B, SM2 64 B) | ciphertext + 16 B tag. Named here for suite STD;
+suite SM puts SM2, SM3, SM4-GCM in the same places (protos.suites). The chain digest h(i) = SHA-256(h(i-1) || header(i) || SHA-256(body(i))); h(i-1) stands in the header and is the HKDF salt of
 the message key, so the hash of the time series takes part in the encryption of its content (8.3 e). Signature: Ed25519 over
 header || SHA-256(body). Key: HKDF-SHA256(X25519(ephemeral, receiver), salt = h(i-1), info = header). The nonce is fixed because
 no two messages share a key. Must not know: transports, what the body means, where keys live.
@@ -16,14 +16,13 @@ from collections import OrderedDict
 from dataclasses import dataclass
 from typing import Final
 
-from cryptography.exceptions import InvalidSignature, InvalidTag
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
-from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
-from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from protos.errors import KangError
+from protos.suites import BY_NUMBER, Algorithms, BoxKey, SigningKey, VerifyingKey
 
 _HEADER: Final = struct.Struct("<2sBBBBH16s16s16sQqq32s12s")
 HEADER_SIZE: Final = _HEADER.size
@@ -59,7 +58,7 @@ class Kind(enum.IntEnum):
 
 
 class Suite(enum.IntEnum):
-    """Algorithms; SM is reserved (SM4-GCM, SM3, SM2)."""
+    """Algorithms: STD (Ed25519, X25519, SHA-256, AES-128-GCM) or SM (SM2, SM3, SM4-GCM)."""
 
     STD = 1
     SM = 2
@@ -119,7 +118,7 @@ class Header:
         magic, version, suite, kind, priority, flags, sender, receiver, epoch, seq, sent, not_after, previous, challenge = _HEADER.unpack_from(data)
         if magic != _MAGIC or version != VERSION:
             raise EnvelopeError(reason="version")
-        if suite != Suite.STD:
+        if suite not in BY_NUMBER:
             raise EnvelopeError(reason="suite")
         try:
             kind = Kind(kind)
@@ -154,31 +153,46 @@ class Signed:
 
 
 def chain_digest(header: bytes, body: bytes) -> bytes:
-    """h(i) = SHA-256(h(i-1) || header || SHA-256(body)); h(i-1) already stands inside the header."""
-    return hashlib.sha256(header + hashlib.sha256(body).digest()).digest()
+    """h(i) = SHA-256(h(i-1) || header || SHA-256(body)), or with SM3; h(i-1) already stands inside the header."""
+    suite = _suite(header)
+    return suite.digest(header + suite.digest(body))
 
 
-def sign(header: Header, body: bytes, key: Ed25519PrivateKey) -> Signed:
-    """Sign and chain one message."""
-    packed = header.pack()
-    return Signed(packed, key.sign(packed + hashlib.sha256(body).digest()), body)
+def _suite(header: bytes) -> Algorithms:
+    suite = BY_NUMBER.get(header[3])
+    if suite is None:
+        raise EnvelopeError(reason="suite")
+    return suite
+
+
+def sign(header: Header, body: bytes, key: SigningKey) -> Signed:
+    """Sign and chain one message; the key must be one of the header's suite."""
+    packed, suite = header.pack(), BY_NUMBER[header.suite]
+    return Signed(packed, suite.sign(key, packed + suite.digest(body)), body)
 
 
 class Sealer:
     """Encrypts signed messages to one receiver with one ephemeral key; make a new one for every connection."""
 
-    def __init__(self, receiver_key: bytes, *, ephemeral: X25519PrivateKey | None = None) -> None:
-        """Args: receiver_key: raw X25519 public key, 32 B. ephemeral: only for vectors and the simulator."""
-        private = ephemeral or X25519PrivateKey.generate()
-        self._public = private.public_key().public_bytes_raw()
-        self._shared = private.exchange(X25519PublicKey.from_public_bytes(receiver_key))
+    def __init__(self, receiver_key: bytes, *, ephemeral: BoxKey | None = None, suite: Suite = Suite.STD) -> None:
+        """Args: receiver_key: raw public key of the suite (X25519 32 B, SM2 64 B). ephemeral: only for vectors and the simulator."""
+        self._suite, self._number = BY_NUMBER[suite], suite
+        private = ephemeral or self._suite.ephemeral()
+        self._public = self._suite.public(private)
+        self._shared = self._suite.agree(private, receiver_key)
 
     def seal(self, signed: Signed) -> bytes:
-        """The bytes that travel."""
-        key = _message_key(self._shared, signed.header)
+        """The bytes that travel.
+
+        Raises:
+            EnvelopeError: suite, when it was signed in another.
+        """
+        if signed.header[3] != self._number:
+            raise EnvelopeError(reason="suite")
+        key = _message_key(self._suite, self._shared, signed.header)
         # The ephemeral key is authenticated too: X25519 ignores its top bit.
         clear = signed.header + signed.signature + self._public
-        return clear + AESGCM(key).encrypt(_NONCE, signed.body, clear)
+        return clear + self._suite.encrypt(key, _NONCE, signed.body, clear)
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,26 +212,28 @@ class Opened:
         """Chain digest of this message."""
         return self.signed.digest
 
-    def verify(self, sender_key: Ed25519PublicKey, sender: str) -> None:
-        """Check who signed.
+    def verify(self, sender_key: VerifyingKey, sender: str) -> None:
+        """Check who signed; a key of another suite verifies nothing.
 
         Raises:
             EnvelopeError: sender or signature.
         """
         if self.header.sender != identity_hash(sender):
             raise EnvelopeError(reason="sender")
-        try:
-            sender_key.verify(self.signed.signature, self.signed.header + hashlib.sha256(self.signed.body).digest())
-        except InvalidSignature:
-            raise EnvelopeError(reason="signature") from None
+        suite = BY_NUMBER[self.header.suite]
+        if not suite.verify(sender_key, self.signed.signature, self.signed.header + suite.digest(self.signed.body)):
+            raise EnvelopeError(reason="signature")
 
 
 class Opener:
     """Decrypts messages addressed to one identity. Keeps the key agreement of recent connections."""
 
-    def __init__(self, identity: str, private_key: X25519PrivateKey, *, sessions: int = 4096) -> None:
+    def __init__(self, identity: str, private_key: BoxKey, *, sessions: int = 4096) -> None:
+        """Args: private_key: of the one suite this identity reads; messages of the other are refused (suite)."""
         self._identity = identity_hash(identity)
         self._private = private_key
+        self._number = Suite.STD if isinstance(private_key, X25519PrivateKey) else Suite.SM
+        self._suite = BY_NUMBER[self._number]
         self._sessions: OrderedDict[bytes, bytes] = OrderedDict()
         self._limit = sessions
 
@@ -234,11 +250,14 @@ class Opener:
             raise EnvelopeError(reason="kind")
         if header.receiver != self._identity:
             raise EnvelopeError(reason="addressee")
+        if header.suite != self._number:
+            raise EnvelopeError(reason="suite")
         split = HEADER_SIZE + 64
-        clear, ephemeral, sealed = wire[:split], wire[split:split + 32], wire[split + 32:]
+        end = split + self._suite.public_size
+        clear, ephemeral, sealed = wire[:split], wire[split:end], wire[end:]
         shared = self._agree(ephemeral)
         try:
-            body = AESGCM(_message_key(shared, clear[:HEADER_SIZE])).decrypt(_NONCE, sealed, wire[:split + 32])
+            body = self._suite.decrypt(_message_key(self._suite, shared, clear[:HEADER_SIZE]), _NONCE, sealed, wire[:end])
         except InvalidTag:
             raise EnvelopeError(reason="decrypt") from None
         return Opened(header, Signed(clear[:HEADER_SIZE], clear[HEADER_SIZE:], body))
@@ -247,7 +266,7 @@ class Opener:
         shared = self._sessions.get(ephemeral)
         if shared is None:
             try:
-                shared = self._private.exchange(X25519PublicKey.from_public_bytes(ephemeral))
+                shared = self._suite.agree(self._private, ephemeral)
             except ValueError:
                 raise EnvelopeError(reason="decrypt") from None
             self._sessions[ephemeral] = shared
@@ -258,9 +277,9 @@ class Opener:
         return shared
 
 
-def _message_key(shared: bytes, header: bytes) -> bytes:
+def _message_key(suite: Algorithms, shared: bytes, header: bytes) -> bytes:
     previous = header[HEADER_SIZE - 44:HEADER_SIZE - 12]
-    return HKDF(hashes.SHA256(), 16, salt=previous, info=b"kang/1" + header).derive(shared)
+    return suite.derive(shared, previous, b"kang/1" + header)
 
 
 class ReplayWindow:
