@@ -19,7 +19,7 @@ from cloud.core.settings import Settings, load
 from cloud.core.supervision import Supervisor
 from cloud.installation import children, prepare
 
-ALL = ("nats", "store", "control", "gateway", "ray", "runtime", "portal")
+ALL = ("nats", "store", "audit", "control", "gateway", "ray", "runtime", "portal")
 
 
 def free_ports(count: int) -> list[int]:
@@ -54,7 +54,7 @@ class Stack:
         try:
             for child in children(self.settings):
                 if child.name in self.only:
-                    self.supervisor.start(child, wait=child.name not in ("control", "runtime"))
+                    self.supervisor.start(child, wait=child.name not in ("audit", "control", "runtime"))
         except BaseException:
             self.supervisor.stop_all()
             raise

@@ -23,8 +23,10 @@ from cloud.functions.system.journal import OperationJournal
 from cloud.functions.system.sessions import SessionService
 from cloud.historian.client import ClickHouse
 from cloud.historian.reader import Reader
+from cloud.historian.writer import Writer
 from cloud.ledger import open_ledger
 from cloud.portal.app import create_app
+from cloud.portal.audit_watch import AuditWatch
 from cloud.portal.feed import Feed
 from cloud.portal.releases import Releaser
 
@@ -40,12 +42,15 @@ async def serve(home: Path) -> None:
     await feed.start()
     static = Path(str(resources.files("cloud.portal"))) / "static"
     releaser = Releaser(client, directory, settings)
+    journal = OperationJournal(ledger, watch=True, late=settings.home / "audit-late.jsonl")
+    watching = asyncio.create_task(AuditWatch(journal, Writer(store)).run(), name="audit watch")
     services = Services(
         directory=directory, historian=Reader(store, settings.timezone, releaser.release), commands=ControlClient(client), live=feed, sessions=SessionService(ledger),
-        journal=OperationJournal(ledger), secure=bool(settings.portal_https), static=static if static.exists() else None, version=__version__, timezone=settings.timezone, demo=(settings.home / "demo").exists())
+        journal=journal, secure=bool(settings.portal_https), static=static if static.exists() else None, version=__version__, timezone=settings.timezone, demo=(settings.home / "demo").exists())
     config = uvicorn.Config(create_app(services), host=settings.portal_host, port=settings.portal_port, log_config=None, access_log=False, timeout_graceful_shutdown=3, workers=1)
     server = uvicorn.Server(config)
     await server.serve()
+    watching.cancel()
     await feed.close()
     await client.close()
 

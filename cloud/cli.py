@@ -19,7 +19,7 @@ from typing import IO
 
 import yaml
 
-from cloud import __version__
+from cloud import __version__, cli_trust
 from cloud.core.log import configure
 from cloud.core.settings import Settings, load, ray_directory
 from cloud.core.supervision import NotReadyError, Supervisor, port_open
@@ -308,6 +308,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     call.add_argument("files", type=Path, nargs="+")
     call.set_defaults(run=template)
     _registrations(calls)
+    cli_trust.register(calls)
     args = parser.parse_args(argv)
     configure("kang", logging.WARNING)
     try:

@@ -43,6 +43,7 @@ def prepare(settings: Settings) -> None:
     keys.box_key(credentials / "telemetry.x25519")
     command = keys.signing_key(credentials / "command.ed25519")
     (credentials / "command.pub").write_bytes(command.public_key().public_bytes_raw())
+    keys.signing_key(credentials / "audit.ed25519")
     release = keys.signing_key(credentials / "release.ed25519")
     (credentials / "release.pub").write_bytes(release.public_key().public_bytes_raw())
     _fix_partitions(settings)
@@ -112,6 +113,7 @@ def children(settings: Settings) -> list[Child]:
     if not settings.historian_url:
         found.append(Child("store", [python, "-m", "cloud.historian.store", "--path", str(settings.home / "historian" / "data"), "--port", str(settings.store_port), "--secret-file",
                                      str(settings.credentials / "store.secret")], lambda: port_open(settings.store_port)))
+    found.append(Child("audit", [python, "-m", "cloud.security.audit_writer", "--home", home]))
     found.append(Child("control", [python, "-m", "cloud.control.service", "--home", home]))
     found.append(Child("gateway", [python, "-m", "cloud.gateways.edge", "--home", home], lambda: port_open(settings.gateway_port)))
     ray = ray_environment(settings)

@@ -98,7 +98,8 @@ class Actor:
     intent: int = 0
 
 
-ACTOR: ContextVar[Actor] = ContextVar("kang_actor", default=Actor())
+_NOBODY: Final = Actor()
+ACTOR: ContextVar[Actor] = ContextVar("kang_actor", default=_NOBODY)
 
 
 def fingerprint(document: Any) -> str:
@@ -113,12 +114,17 @@ def record(session: Session, operation: Operation | str, *, at_ms: int, target: 
     """Add a row in the caller's transaction: both are there, or neither.
 
     Args:
+        session: the transaction of the change.
         operation: the row of the operation table, or its name.
         at_ms: UTC milliseconds.
         target: the operating point (操作点).
         object_: what was changed, "table/id".
         before: the object before, any JSON; only its hash is kept.
         after: the object after.
+        result: done, refused, failed.
+        code: of the refusal.
+        level: of a row given by name.
+        detail: what else should be known; no secrets.
         operator: who; otherwise the `ACTOR` of this request.
     """
     actor = ACTOR.get()
@@ -136,8 +142,8 @@ _FIELDS: Final = ("id", "at_ms", "operation", "level", "target", "process_id", "
 
 
 def canonical(row: OperationLog) -> bytes:
-    """A record as the bytes that are hashed."""
-    return json.dumps([getattr(row, name) for name in _FIELDS], ensure_ascii=False, sort_keys=True, separators=(",", ":")).encode()
+    """A record as the bytes that are hashed: all but its id, which its place in the chain stands for, so that a swap reads as one."""
+    return json.dumps([getattr(row, name) for name in _FIELDS[1:]], ensure_ascii=False, sort_keys=True, separators=(",", ":")).encode()
 
 
 def document_of(row: OperationLog) -> dict[str, Any]:

@@ -67,7 +67,12 @@ def verify(ledger: Ledger, public: Ed25519PublicKey, folder: Path | None, *, now
     """Check everything.
 
     Args:
+        ledger: where the log is.
+        public: the audit key's public half.
         folder: where the chainer's files are (`leaves.bin`, `checkpoints.jsonl`).
+        now_ms: UTC milliseconds.
+        control: the command service's store.
+        suite: hash suite of the chain.
         known: checkpoints from elsewhere (agents, backups, paper).
     """
     hashes = Suite(suite)
@@ -75,7 +80,7 @@ def verify(ledger: Ledger, public: Ed25519PublicKey, folder: Path | None, *, now
         links = [(int(n), int(i), bytes.fromhex(leaf), bytes.fromhex(chain)) for n, i, leaf, chain in session.execute(
             select(AuditLink.n, AuditLink.record_id, AuditLink.leaf, AuditLink.chain).order_by(AuditLink.n))]
         rows = {row.id: hashes.leaf(canonical(row)) for row in session.scalars(select(OperationLog).execution_options(yield_per=2000))}
-        times = dict(session.execute(select(OperationLog.id, OperationLog.at_ms)).tuples().all())
+        times = {int(i): int(at) for i, at in session.execute(select(OperationLog.id, OperationLog.at_ms))}
         stored = [Checkpoint.read(row.document) for row in session.scalars(select(AuditCheckpoint).order_by(AuditCheckpoint.size))]
     beside = checkpoints_of(folder / "checkpoints.jsonl") if folder is not None and (folder / "checkpoints.jsonl").exists() else []
     held = _leaves(folder)

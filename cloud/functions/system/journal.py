@@ -191,6 +191,9 @@ def add_outcome(session: Session, of: int, *, at_ms: int, result: str, code: str
 def merge(session: Session, rows: list[dict[str, Any]], now: int) -> None:
     """Late rows into the log; an outcome finds its intent by the number it had in the file, or by its id in the log."""
     numbers: dict[int, int] = {}
+    if rows and session.scalar(select(OperationLog.id).where(OperationLog.at_ms >= min(r["at_ms"] for r in rows), OperationLog.request_id.in_(
+            [r["request_id"] for r in rows if "request_id" in r]), OperationLog.result == "begun", OperationLog.of == 0).limit(1)) is not None:
+        return  # a merge that committed and died before it could take the file away
     for row in rows:
         late = {"late": True, "acted_ms": row["at_ms"]}
         if "operation" in row:
