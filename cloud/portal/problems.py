@@ -20,7 +20,8 @@ from protos.errors import KangError
 _LOG = logging.getLogger(__name__)
 #: Statuses of codes and of the families they begin with; the longest match wins, 422 otherwise.
 STATUS: Mapping[str, int] = {
-    "E-SESSION": 401, "E-SIGN-IN": 401, "E-SIGN-IN-RATE": 429, "E-CSRF": 403, "E-FORBIDDEN": 403, "E-ACCESS": 403, "E-NOT-FOUND": 404, "E-AUDIT": 503, "E-KANG": 500,
+    "E-SESSION": 401, "E-SIGN-IN": 401, "E-SIGN-IN-RATE": 429, "E-CSRF": 403, "E-FORBIDDEN": 403, "E-SCOPE": 403, "E-FACTOR-AGE": 401, "E-FACTOR": 401, "E-PASSKEY": 401, "E-PASSWORD-EXPIRED": 403, "E-TWO-PERSON": 503, "E-SELF": 403, "E-APPROVAL": 409,
+    "E-PERSON": 409, "E-EMERGENCY": 409, "E-PASSWORD-POLICY": 422,  "E-ACCESS": 403, "E-NOT-FOUND": 404, "E-AUDIT": 503, "E-KANG": 500,
     "E-STREAMS": 503, "E-COMMAND": 409, "E-COMMAND-RANGE": 422, "E-COMMAND-INCOMPLETE": 422, "E-COMMAND-POINT": 422, "E-COMMAND-WHOLE": 422, "E-CMD-DOWN": 503, "E-TOO-LARGE": 413,
     "E-HISTORIAN": 503, "E-BUS": 503, "E-CONTROL": 503, "E-STORE": 503}
 

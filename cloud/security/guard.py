@@ -6,24 +6,31 @@ Must not know: functions, the ledger (both come through the Protocols below).
 
 from __future__ import annotations
 
+import hashlib
 import hmac
 import time
 import uuid
 from collections.abc import Callable, Coroutine, Iterable
 from typing import Any, Protocol, cast
+from urllib.parse import unquote
 
 from fastapi import APIRouter, Depends, Request, Response
+from fastapi.responses import JSONResponse
 from fastapi.routing import APIRoute
 
 from cloud.security.operations import Operation, OperationTable, OperationTableError, Principal
 from protos.errors import KangError
 
 COOKIE = "kang_session"
-SECURE_COOKIE = "__Host-kang_session"
+RESIDENT_COOKIE = "kang_home"
+SECURE = "__Host-"
 CSRF_HEADER = "x-kang-csrf"
+APPROVAL_HEADER = "x-kang-approval"
+REASON_HEADER = "x-kang-reason"
 
 
-_THINGS = {"project": "项目", "device": "设备", "command": "命令", "quarantine": "隔离批次", "stream": "实时连接", "series": "曲线"}
+_THINGS = {"project": "项目", "device": "设备", "command": "命令", "quarantine": "隔离批次", "stream": "实时连接", "series": "曲线",
+           "person": "人员", "session": "会话", "approval": "审批", "organisation": "单位", "contract": "服务合同", "passkey": "通行密钥", "grant": "应急授权"}
 
 
 class AccessError(KangError):
@@ -56,6 +63,38 @@ class ForbiddenError(AccessError):
     en = "Your role may not: {what_en}. Ask the administrator if you need it."
 
 
+class ScopeError(AccessError):
+    """The operation reaches the whole platform, the asker's scope does not."""
+
+    code = "E-SCOPE"
+    zh = "“{what_zh}”涉及全平台，超出您的数据范围。请联系平台管理员。"
+    en = "'{what_en}' reaches the whole platform, your scope does not. Ask the platform's administrator."
+
+
+class FactorAgeError(AccessError):
+    """The last strong authentication is too old for this."""
+
+    code = "E-FACTOR-AGE"
+    zh = "此操作要求 {factor_s} 秒内验证过身份。请再次验证（通行密钥、动态口令或一次性登录码），然后重试。"
+    en = "This needs a proof of identity not older than {factor_s} s. Verify again (passkey, authenticator code or one-time code) and repeat."
+
+
+class RestrictedError(AccessError):
+    """The password has expired; only one's own account can be touched."""
+
+    code = "E-PASSWORD-EXPIRED"
+    zh = "口令已超过更换期限。请先在“我的安全”中更换口令。"
+    en = "The password is due for a change. Change it under 'My security' first."
+
+
+class TwoPersonError(AccessError):
+    """A second person is needed and cannot be asked here."""
+
+    code = "E-TWO-PERSON"
+    zh = "此操作需要第二人批准，但审批服务不可用。请联系管理员。"
+    en = "This needs a second person's approval, and approvals are not available here. Ask the administrator."
+
+
 class NotFoundError(KangError):
     """No such thing in the asker's scope (what is out of scope does not exist)."""
 
@@ -83,6 +122,26 @@ class Sessions(Protocol):
         ...
 
 
+class Approvals(Protocol):
+    """Second persons, as the guard needs them."""
+
+    async def ask(self, operation: Operation, principal: Principal, *, digest: str, target: str, reason: str, payload: str) -> dict[str, Any]:
+        """Store a pending approval; gives its view."""
+        ...
+
+    async def consume(self, approval_id: str, operation: Operation, principal: Principal, *, digest: str) -> None:
+        """Use an approval once, for exactly what was approved; refused otherwise."""
+        ...
+
+
+class _PendingError(Exception):
+    """Not an error: the answer is 202 with the approval."""
+
+    def __init__(self, view: dict[str, Any]) -> None:
+        super().__init__(view["id"])
+        self.view = view
+
+
 class Journal(Protocol):
     """The operation log as the guard needs it."""
 
@@ -99,11 +158,15 @@ class Journal(Protocol):
 class Gate:
     """What the guard works with; stands at `app.state.gate`."""
 
-    def __init__(self, table: OperationTable, sessions: Sessions, journal: Journal, *, secure: bool) -> None:
+    def __init__(self, table: OperationTable, sessions: Sessions, journal: Journal, *, secure: bool, approvals: Approvals | None = None,
+                 clients: Sessions | None = None) -> None:
         self.table = table
         self.sessions = sessions
         self.journal = journal
-        self.cookie = SECURE_COOKIE if secure else COOKIE
+        self.approvals = approvals
+        self.clients = clients  # whom a bearer token belongs to; None = no external clients here
+        self.cookie = SECURE + COOKIE if secure else COOKIE
+        self.resident_cookie = SECURE + RESIDENT_COOKIE if secure else RESIDENT_COOKIE
         self.secure = secure
         self.refused = 0
         self.unsigned = 0
@@ -142,27 +205,36 @@ class Requires:
             principal = await self._who(request, gate, row)
         except AccessError as error:
             gate.refused += 1
-            untold = gate.stranger(address_of(request)) if row.changes and isinstance(error, NotSignedInError) else 0
-            if row.changes and untold is not None:
+            untold = gate.stranger(address_of(request)) if row.recorded and isinstance(error, NotSignedInError) else 0
+            if row.recorded and untold is not None:
                 await self._record(request, gate, row, principal, result="refused", code=error.code,
                                    target=f"{target_of(request)} (+{untold})" if untold else None)
             raise
-        if row.changes:
+        if row.recorded:
             request.state.audit = await self._record(request, gate, row, principal)
+        if row.two_person and principal is not None:
+            await _second_person(request, gate, row, principal)
         return principal
 
     async def _who(self, request: Request, gate: Gate, row: Operation) -> Principal | None:
+        if row.changes and request.headers.get("sec-fetch-site", "same-origin") == "cross-site":
+            raise CsrfError
         if row.open:
             return None
-        token = request.cookies.get(gate.cookie)
-        principal = await gate.sessions.authenticate(token) if token else None
+        principal, bearer = await _caller(request, gate)
         if principal is None:
             raise NotSignedInError
         request.state.operator = principal.name
-        if row.changes and not hmac.compare_digest(request.headers.get(CSRF_HEADER, "").encode(), principal.csrf.encode()):
+        if row.changes and not bearer and not hmac.compare_digest(request.headers.get(CSRF_HEADER, "").encode(), principal.csrf.encode()):
             raise CsrfError
-        if not row.roles & principal.roles:
+        if not row.grants(principal.roles):
             raise ForbiddenError(what_zh=row.zh, what_en=row.en)
+        if row.scope == "platform" and principal.bounded:
+            raise ScopeError(what_zh=row.zh, what_en=row.en)
+        if principal.restricted and row.scope != "self" and not row.safety:
+            raise RestrictedError
+        if row.factor_s is not None and not principal.resident and not principal.factor_fresh(row.factor_s):
+            raise FactorAgeError(factor_s=row.factor_s)
         return principal
 
     async def _record(self, request: Request, gate: Gate, row: Operation, principal: Principal | None, *, result: str = "begun",
@@ -177,6 +249,36 @@ class Requires:
             raise AuditUnavailableError from error
 
 
+async def _caller(request: Request, gate: Gate) -> tuple[Principal | None, bool]:
+    """Who asks, and whether by a bearer token: those carry no ambient authority, so they need no CSRF token.
+
+    Staff and residents have a cookie of their own; a session presented in the other realm's cookie is nobody's.
+    """
+    scheme, _, bearer = request.headers.get("authorization", "").partition(" ")
+    if scheme.lower() == "bearer" and gate.clients is not None:
+        return await gate.clients.authenticate(bearer), True
+    for cookie, resident in ((gate.cookie, False), (gate.resident_cookie, True)):
+        token = request.cookies.get(cookie)
+        principal = await gate.sessions.authenticate(token) if token else None
+        if principal is not None and principal.resident == resident:
+            return principal, False
+    return None, False
+
+
+async def _second_person(request: Request, gate: Gate, row: Operation, principal: Principal) -> None:
+    """Use the approval the call names, or ask for one."""
+    if gate.approvals is None:
+        raise TwoPersonError
+    body = await request.body()
+    digest = hashlib.sha256(b"\0".join((request.method.encode(), str(request.url.path).encode(), request.url.query.encode(), body))).hexdigest()
+    given = request.headers.get(APPROVAL_HEADER, "")
+    if given:
+        await gate.approvals.consume(given, row, principal, digest=digest)
+        return
+    reason = unquote(request.headers.get(REASON_HEADER, ""))[:200]
+    raise _PendingError(await gate.approvals.ask(row, principal, digest=digest, target=target_of(request), reason=reason, payload=body.decode(errors="replace")[:4000]))
+
+
 class GuardedRoute(APIRoute):
     """A route that settles its log row (done, or refused with the code) before its answer leaves."""
 
@@ -188,6 +290,9 @@ class GuardedRoute(APIRoute):
             gate: Gate = request.app.state.gate
             try:
                 response = await handler(request)
+            except _PendingError as pending:
+                await _settle(request, gate, "pending", "")
+                return JSONResponse({"approval": pending.view}, status_code=202)
             except Exception as error:
                 code = error.code if isinstance(error, KangError) else "E-INPUT" if hasattr(error, "errors") else "E-KANG"
                 await _settle(request, gate, "failed" if code == "E-KANG" else "refused", code)

@@ -26,6 +26,10 @@ from tests.support.ports import FakeCommands, FakeHistorian, FakeLive, Plant
 STATIC = Path(__file__).parents[2] / "cloud" / "portal" / "static"
 
 
+NAMES = {Role.SYSTEM_ADMIN: "系统管理员", Role.SECURITY_ADMIN: "安全管理员", Role.AUDIT_ADMIN: "审计管理员", Role.OPERATOR: "值班员", Role.ENGINEER: "工程师", Role.DISPATCHER: "调度员",
+         Role.FINANCE: "财务", Role.SERVICE: "客服", Role.GRID_DISPATCHER: "电网调度员", Role.RESIDENT: "住户"}
+
+
 @dataclass
 class Site:
     """The portal and what it is made of."""
@@ -57,7 +61,8 @@ def build(ledger: Ledger, *, now: Any = now_ms, step_s: float = 0.0, period_s: f
     rooms = [d.id for d in directory.devices(projects["cuihu"]) if d.code in ("H0101", "H0102")]
     for role in Role:
         scope: dict[str, Any] = {"project_ids": [projects["cuihu"]], "device_ids": rooms} if role is Role.RESIDENT else {}
-        sessions.register_user(str(role), {"operator": "值班员", "engineer": "工程师", "dispatcher": "调度员", "auditor": "审计员", "resident": "住户"}[role], [role], **scope)
+        sessions.register_user(str(role), NAMES[role], [role], **scope)
+    sessions.register_user("auditor", "审计员", [Role.AUDIT_ADMIN])
     app = create_app(Services(directory, historian, commands, live, sessions, journal, now=now, **options))
     return Site(app, ledger, directory, historian, live, commands, sessions, journal, projects)
 

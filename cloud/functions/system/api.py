@@ -43,7 +43,7 @@ async def open_session(body: Code, request: Request, response: Response, given: 
         raise
     request.state.operator = who.name
     gate: Gate = request.app.state.gate
-    response.set_cookie(gate.cookie, token, max_age=given.sessions.absolute_s, path="/", secure=gate.secure, httponly=True, samesite="strict")
+    response.set_cookie(gate.resident_cookie if who.resident else gate.cookie, token, max_age=given.sessions.absolute_s, path="/", secure=gate.secure, httponly=True, samesite="strict")
     return _view(request, who, given)
 
 
