@@ -9,6 +9,7 @@ import asyncio
 import logging
 import threading
 import time
+import uuid
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
@@ -18,6 +19,7 @@ import clickhouse_connect
 from clickhouse_connect.driver.client import Client
 from clickhouse_connect.driver.exceptions import DatabaseError, OperationalError
 
+from cloud.core.admission import HEADER, PRIORITY, BusyError, Gate
 from cloud.core.settings import Settings
 from protos.errors import KangError
 
@@ -54,6 +56,8 @@ class ClickHouse:
         self._name = name
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="historian")
         self._local: dict[int, Client] = {}
+        self.gate = Gate(threads, most=10_000)
+        self.cancelled = 0
 
     def client(self) -> Client:
         """A new client; call from the thread that will use it."""
@@ -64,13 +68,14 @@ class ClickHouse:
             connect_timeout=5, query_retries=1)
 
     async def run(self, work: Callable[[Client], T]) -> T:
-        """Run `work(client)` on a pool thread.
+        """Run `work(client)` on a pool thread, the most urgent request first.
 
         Raises:
             HistorianUnavailableError: no connection.
             HistorianQueryError: the engine refused.
         """
-        return await asyncio.get_running_loop().run_in_executor(self._pool, self._call, work)
+        async with self.gate.slot(PRIORITY.get()):
+            return await asyncio.get_running_loop().run_in_executor(self._pool, self._call, work)
 
     def _call(self, work: Callable[[Client], T]) -> T:
         ident = threading.get_ident()
@@ -83,18 +88,48 @@ class ClickHouse:
             self._local.pop(ident, None)
             raise HistorianUnavailableError(problem=str(error)[:200]) from error
         except DatabaseError as error:
+            if "E-BUSY" in str(error):
+                raise BusyError(retry_after_s=2) from error
             raise HistorianQueryError(problem=str(error)[:400]) from error
         except OSError as error:
             self._local.pop(ident, None)
             raise HistorianUnavailableError(problem=str(error)[:200]) from error
 
     async def query(self, sql: str, parameters: dict[str, Any] | None = None, settings: dict[str, Any] | None = None) -> list[tuple[Any, ...]]:
-        """Rows of a query."""
-        return await self.run(lambda c: list(c.query(sql, parameters=parameters, settings=settings).result_rows))
+        """Rows of a query; it is ended at the historian when the caller is cancelled."""
+        query_id, headers = uuid.uuid4().hex, {HEADER: str(PRIORITY.get())}
+        return await self._ask(query_id, lambda c: list(c.query(
+            _tagged(sql, query_id), parameters=parameters, settings=settings, transport_settings=headers).result_rows))
 
     async def columns(self, sql: str, parameters: dict[str, Any] | None = None) -> list[Any]:
-        """Columns of a query as numpy arrays or lists."""
-        return await self.run(lambda c: list(c.query(sql, parameters=parameters, column_oriented=True).result_columns))
+        """Columns of a query as numpy arrays or lists; ended with the caller."""
+        query_id, headers = uuid.uuid4().hex, {HEADER: str(PRIORITY.get())}
+        return await self._ask(query_id, lambda c: list(c.query(
+            _tagged(sql, query_id), parameters=parameters, column_oriented=True, transport_settings=headers).result_columns))
+
+    async def _ask(self, query_id: str, work: Callable[[Client], T]) -> T:
+        started = threading.Event()
+
+        def begin(client: Client) -> T:
+            started.set()
+            return work(client)
+
+        try:
+            return await self.run(begin)
+        except asyncio.CancelledError:
+            if started.is_set():
+                self.cancelled += 1
+                threading.Thread(target=self._kill, args=(query_id,), daemon=True).start()
+            raise
+
+    def _kill(self, query_id: str) -> None:
+        """End a query nobody waits for; best effort. A client of its own: the pool's threads are what it wants to free."""
+        try:
+            client = self.client()
+            client.command(f"KILL QUERY WHERE startsWith(query, '{_tagged('', query_id)}') ASYNC", transport_settings={HEADER: "0"})
+            client.close()
+        except (OperationalError, DatabaseError, OSError) as error:
+            log.info("a query could not be ended: %s", str(error)[:120])
 
     async def command(self, sql: str) -> None:
         """Run a statement without a result."""
@@ -124,3 +159,8 @@ class ClickHouse:
     def close(self) -> None:
         """End the pool."""
         self._pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _tagged(sql: str, query_id: str) -> str:
+    """A statement that can be found again among the running ones, on a server and in chDB alike."""
+    return f"/* kang:{query_id} */ {sql}"

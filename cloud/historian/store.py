@@ -3,6 +3,8 @@
 chDB lets a single process open a path, so every other process of an embedded installation reaches it here with the same
 client class a real server gets. Must not know: our tables, batches, who asks (one shared secret, loopback only).
 
+The scarce slots are owned here: the most urgent class goes first, and a query whose caller has gone is not begun.
+
 Supported of the protocol: query text in `query` or body, FORMAT clause or `default_format`, `param_*`, per-query settings, Basic or X-ClickHouse
 credentials, zstd/gzip request bodies, error codes. Not: sessions, roles, streaming of results larger than memory, external tables.
 """
@@ -17,6 +19,7 @@ import json
 import logging
 import queue
 import re
+import select
 import signal
 import socket
 import socketserver
@@ -31,6 +34,8 @@ from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
 from backports import zstd
+
+from cloud.core.admission import CONTROL, HEADER, BusyError, ThreadGate
 
 log = logging.getLogger("kang.store")
 
@@ -67,6 +72,7 @@ class Engine:
         config = path.parent / "chdb.xml"
         config.write_text(CONFIG.format(backups=backups))
         self._pool: queue.LifoQueue[Any] = queue.LifoQueue()
+        self.door = ThreadGate(handles, reserved=1 if handles > 1 else 0)
         self._handles = [connect(f"{path}?config-file={config}&max_threads=2") for _ in range(handles)]
         for handle in self._handles:
             self._pool.put(handle)
@@ -190,6 +196,25 @@ class Handler(BaseHTTPRequestHandler):
         if not head and (match := _INSERT_HEAD.match(body)):
             head, body = match[0], body[match.end():]
         started = time.perf_counter()
+        given = self.headers.get(HEADER, "")
+        priority = int(given) if given.isdigit() else CONTROL
+        try:
+            with self.server.engine.door.slot(priority, self._gone):
+                self._execute(head, body, params, bound, settings, started)
+        except BusyError as error:
+            self._answer(503, f"Code: 202. DB::Exception: E-BUSY {error.message('en')} (TOO_MANY_SIMULTANEOUS_QUERIES)\n".encode(), code="202")
+
+    def _gone(self) -> bool:
+        """True when the caller has closed the connection: nobody waits for the answer."""
+        readable, _, _ = select.select([self.connection], [], [], 0)
+        if not readable:
+            return False
+        try:
+            return self.connection.recv(1, socket.MSG_PEEK) == b""
+        except OSError:
+            return True
+
+    def _execute(self, head: bytes, body: bytes, params: dict[str, str], bound: dict[str, str], settings: dict[str, str], started: float) -> None:
         try:
             match = _INSERT.match(head)
             if match and body:
