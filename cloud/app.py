@@ -15,11 +15,13 @@ import uvicorn
 from cloud import __version__
 from cloud.bus.connection import connect
 from cloud.control.client import ControlClient
+from cloud.core.clock import now_ms
 from cloud.core.log import configure
 from cloud.core.settings import load
 from cloud.functions.devices.directory import LedgerDirectory
-from cloud.functions.services import Services
+from cloud.functions.services import Services, regions_of
 from cloud.functions.system.journal import OperationJournal
+from cloud.functions.system.people import people
 from cloud.functions.system.sessions import SessionService
 from cloud.historian.client import ClickHouse
 from cloud.historian.reader import Reader
@@ -29,6 +31,7 @@ from cloud.portal.app import create_app
 from cloud.portal.audit_watch import AuditWatch
 from cloud.portal.feed import Feed
 from cloud.portal.releases import Releaser
+from cloud.security import keys
 
 
 async def serve(home: Path) -> None:
@@ -44,9 +47,10 @@ async def serve(home: Path) -> None:
     releaser = Releaser(client, directory, settings)
     journal = OperationJournal(ledger, watch=True, late=settings.home / "audit-late.jsonl")
     watching = asyncio.create_task(AuditWatch(journal, Writer(store)).run(), name="audit watch")
+    sessions = SessionService(ledger, password_days=settings.password_days, regions_of=regions_of(directory))
     services = Services(
-        directory=directory, historian=Reader(store, settings.timezone, releaser.release), commands=ControlClient(client), live=feed, sessions=SessionService(ledger),
-        journal=journal, secure=bool(settings.portal_https), static=static if static.exists() else None, version=__version__, timezone=settings.timezone, demo=(settings.home / "demo").exists())
+        directory=directory, historian=Reader(store, settings.timezone, releaser.release), commands=ControlClient(client), live=feed, sessions=sessions,
+        journal=journal, people=people(sessions, keys.shared_secret(settings.credentials / "people.secret").encode(), now_ms), secure=bool(settings.portal_https), static=static if static.exists() else None, version=__version__, timezone=settings.timezone, demo=(settings.home / "demo").exists())
     config = uvicorn.Config(create_app(services), host=settings.portal_host, port=settings.portal_port, log_config=None, access_log=False, timeout_graceful_shutdown=3, workers=1)
     server = uvicorn.Server(config)
     await server.serve()

@@ -16,6 +16,7 @@ from cloud.core.ports import CommandBus, DeviceInfo, Historian, Live, ProjectInf
 from cloud.functions.devices.directory import LedgerDirectory
 from cloud.functions.system.attempts import Attempts
 from cloud.functions.system.journal import OperationJournal
+from cloud.functions.system.people import People
 from cloud.functions.system.sessions import SessionService
 from cloud.security.guard import NotFoundError
 from cloud.security.operations import Principal
@@ -40,6 +41,7 @@ class Services:
     live: Live
     sessions: SessionService
     journal: OperationJournal
+    people: People
     secure: bool = False
     static: Path | None = None
     version: str = "0.1.0"
@@ -81,6 +83,21 @@ class Services:
     def devices(self, principal: Principal, project_id: int) -> list[DeviceInfo]:
         """Devices of a project in scope."""
         return [d for d in self.directory.devices(project_id) if principal.sees_device(project_id, d.id)]
+
+
+def regions_of(directory: LedgerDirectory) -> Callable[[int], frozenset[str]]:
+    """Gives the codes of a project's region and of those above it."""
+
+    def ask(project_id: int) -> frozenset[str]:
+        project, parents = directory.project(project_id), {r.code: r.parent for r in directory.regions()}
+        found: set[str] = set()
+        code = project.region if project else None
+        while code is not None and code not in found:
+            found.add(code)
+            code = parents.get(code)
+        return frozenset(found)
+
+    return ask
 
 
 def services(request: Request) -> Services:

@@ -20,6 +20,8 @@ from cloud.functions.remote_control import api as remote_control
 from cloud.functions.remote_control.operations import OPERATIONS as REMOTE_CONTROL
 from cloud.functions.services import Services
 from cloud.functions.system import api as system
+from cloud.functions.system import me_api as system_me
+from cloud.functions.system import people_api as system_people
 from cloud.functions.system.operations import OPERATIONS as SYSTEM
 from cloud.portal import problems
 from cloud.portal.answers import Answer
@@ -30,7 +32,7 @@ from cloud.portal.static import Pages
 from cloud.security.guard import Gate, Requires, check_routes
 from cloud.security.operations import OperationTable
 
-ROUTERS: tuple[APIRouter, ...] = (system.api, devices.api, monitoring.api, remote_control.api)
+ROUTERS: tuple[APIRouter, ...] = (system.api, system_me.api, system_people.api, devices.api, monitoring.api, remote_control.api)
 
 
 def operation_table() -> OperationTable:
@@ -50,7 +52,7 @@ def create_app(services: Services) -> FastAPI:
     app = FastAPI(title="Kang", version=services.version, docs_url=None, redoc_url=None, openapi_url=None, default_response_class=Answer)
     metrics = Metrics()
     app.state.services = services
-    app.state.gate = Gate(table, services.sessions, services.journal, secure=services.secure)
+    app.state.gate = Gate(table, services.sessions, services.journal, secure=services.secure, approvals=services.people.approvals)
     app.state.streams = LiveStreams(services.live)
     problems.install(app)
     for router in ROUTERS:

@@ -152,6 +152,12 @@ class OperationTable:
         return frozenset(row.name for row in self if row.open or row.grants(mine))
 
 
+def described(row: Operation) -> dict[str, object]:
+    """A row as the API, the page and the documentation show it."""
+    return {"name": row.name, "zh": row.zh, "en": row.en, "roles": sorted(row.roles), "changes": row.changes, "label": row.label, "level": row.level, "open": row.open,
+            "safety": row.safety, "scope": row.scope, "factor_s": row.factor_s, "two_person": row.two_person, "approvers": sorted(row.approvers), "priority": row.priority, "audit": row.audit}
+
+
 def _contradiction(row: Operation) -> str:
     """What is wrong with a row, "" when nothing is."""
     wrong = [

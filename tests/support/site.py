@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import secrets
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +15,9 @@ from fastapi import FastAPI
 
 from cloud.core.clock import now_ms
 from cloud.functions.devices.directory import LedgerDirectory
+from cloud.functions.services import regions_of
 from cloud.functions.system.journal import OperationJournal
+from cloud.functions.system.people import people
 from cloud.functions.system.sessions import SessionService
 from cloud.ledger import Ledger, migrate, open_ledger
 from cloud.portal import Services, create_app
@@ -57,13 +60,13 @@ def build(ledger: Ledger, *, now: Any = now_ms, step_s: float = 0.0, period_s: f
     plant = Plant(directory)
     live = FakeLive(plant, now, period_s=period_s)
     historian, commands = FakeHistorian(plant, now), FakeCommands(live, now, step_s=step_s)
-    sessions, journal = SessionService(ledger, now), OperationJournal(ledger, now)
+    sessions, journal = SessionService(ledger, now, password_days=90, regions_of=regions_of(directory)), OperationJournal(ledger, now)
     rooms = [d.id for d in directory.devices(projects["cuihu"]) if d.code in ("H0101", "H0102")]
     for role in Role:
         scope: dict[str, Any] = {"project_ids": [projects["cuihu"]], "device_ids": rooms} if role is Role.RESIDENT else {}
         sessions.register_user(str(role), NAMES[role], [role], **scope)
     sessions.register_user("auditor", "审计员", [Role.AUDIT_ADMIN])
-    app = create_app(Services(directory, historian, commands, live, sessions, journal, now=now, **options))
+    app = create_app(Services(directory, historian, commands, live, sessions, journal, people(sessions, secrets.token_bytes(32), now), now=now, **options))
     return Site(app, ledger, directory, historian, live, commands, sessions, journal, projects)
 
 

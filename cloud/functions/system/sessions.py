@@ -105,6 +105,17 @@ class SessionService:
                 raise UserError(name=name, reason_zh="没有此用户", reason_en="there is no such user")
             return self.code_for(session, user_id, valid_s=valid_s)
 
+    def knows(self, name: str) -> bool:
+        """True when somebody is called that."""
+        with self._ledger.read() as session:
+            return session.scalar(select(User.id).where(User.name == name)) is not None
+
+    def code_if_welcome(self, name: str, *, valid_s: int = 900) -> str:
+        """A one-time code, "" for somebody locked, expired or unknown."""
+        with self._ledger.write() as session:
+            user = session.scalar(select(User).where(User.name == name))
+            return self.code_for(session, user.id, valid_s=valid_s) if user is not None and self.welcome(session, user) else ""
+
     def code_for(self, session: Session, user_id: int, *, valid_s: int = 900) -> str:
         """The same within the caller's transaction."""
         code = secrets.token_urlsafe(24)

@@ -1,0 +1,124 @@
+"""Second persons (双人复核): an act is stored with the hash of exactly what was asked, another person approves it in time, its asker does it once.
+
+`ask` and `consume` serve the guard for every operation marked `two_person`; functions that need a second person inside an act of their own
+call them too. Must not know: FastAPI, what is approved.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections.abc import Callable
+from typing import Any
+
+from sqlalchemy import func, or_, select, update
+from sqlalchemy.orm import aliased
+
+from cloud.functions.system.errors import ApprovalError, SelfError
+from cloud.functions.system.people_tables import Approval
+from cloud.functions.system.tables import User
+from cloud.ledger import Ledger
+from cloud.security.guard import ForbiddenError, NotFoundError
+from cloud.security.operations import Operation, OperationTable, Principal
+
+DEADLINE_S = 1800
+_MOST_PENDING = 50
+
+
+class ApprovalService:
+    """Pending, approved, refused and used approvals."""
+
+    def __init__(self, ledger: Ledger, now: Callable[[], int], *, deadline_s: int = DEADLINE_S) -> None:
+        self._ledger = ledger
+        self._now = now
+        self._deadline_ms = deadline_s * 1000
+
+    async def ask(self, operation: Operation, principal: Principal, *, digest: str, target: str, reason: str, payload: str = "") -> dict[str, Any]:
+        """Store a pending approval; asking the same again gives the one that waits.
+
+        Raises:
+            ApprovalError: the asker has too many waiting.
+        """
+        return await asyncio.to_thread(self._ask, operation, principal, digest, target, reason, payload)
+
+    def _ask(self, operation: Operation, principal: Principal, digest: str, target: str, reason: str, payload: str) -> dict[str, Any]:
+        now = self._now()
+        with self._ledger.write() as session:
+            mine = session.scalars(select(Approval).where(Approval.requester_id == principal.user_id, Approval.state.in_(("pending", "approved")), Approval.deadline_ms > now)).all()
+            row = next((a for a in mine if a.digest == digest and a.operation == operation.name), None)
+            if row is None:
+                if len(mine) >= _MOST_PENDING:
+                    raise ApprovalError(reason_zh=f"您已有 {_MOST_PENDING} 项待审批，请先处理", reason_en=f"you have {_MOST_PENDING} waiting already; settle those first")
+                row = Approval(id=uuid.uuid4().hex, operation=operation.name, target=target[:200], payload=payload[:4000], digest=digest, reason=reason[:200],
+                               requester_id=principal.user_id, created_ms=now, deadline_ms=now + self._deadline_ms)
+                session.add(row)
+                session.flush()
+            return {"id": row.id, "state": row.state, "operation": row.operation, "deadline_ms": row.deadline_ms}
+
+    def decide(self, approval_id: str, who: Principal, table: OperationTable, *, approve: bool, reason: str) -> dict[str, Any]:
+        """A second person approves or refuses.
+
+        Raises:
+            NotFoundError: no such approval.
+            SelfError: the asker cannot decide.
+            ForbiddenError: the row names other roles.
+            ApprovalError: decided already, or too late.
+        """
+        now = self._now()
+        with self._ledger.read() as session:
+            found = session.get(Approval, approval_id)
+        if found is None:
+            raise NotFoundError(what="approval", name=approval_id)
+        row = table[found.operation]
+        if found.requester_id == who.user_id:
+            raise SelfError(what_zh="提出的事项作出审批", what_en="decide about what you asked for")
+        if not row.seconds & who.roles or (row.scope == "platform" and who.bounded):
+            raise ForbiddenError(what_zh=f"审批：{row.zh}", what_en=f"approve: {row.en}")
+        with self._ledger.write() as session:
+            done = session.execute(update(Approval).where(
+                Approval.id == approval_id, Approval.state == "pending", Approval.deadline_ms > now, Approval.requester_id != who.user_id,
+            ).values(state="approved" if approve else "refused", decided_by_id=who.user_id, decided_ms=now, decision=reason[:200]).returning(Approval.id)).scalar_one_or_none()
+        if done is None:
+            raise ApprovalError(reason_zh="已被处理或已过期限", reason_en="it was decided already, or its deadline has passed")
+        return next(r for r in self.rows(who, table) if r["id"] == approval_id)
+
+    async def consume(self, approval_id: str, operation: Operation, principal: Principal, *, digest: str) -> None:
+        """Use an approval once, by its asker, for exactly what was approved.
+
+        Raises:
+            ApprovalError: otherwise.
+        """
+        await asyncio.to_thread(self._consume, approval_id, operation, principal, digest)
+
+    def _consume(self, approval_id: str, operation: Operation, principal: Principal, digest: str) -> None:
+        with self._ledger.write() as session:
+            done = session.execute(update(Approval).where(
+                Approval.id == approval_id, Approval.state == "approved", Approval.deadline_ms > self._now(), Approval.requester_id == principal.user_id,
+                Approval.operation == operation.name, Approval.digest == digest).values(state="used").returning(Approval.id)).scalar_one_or_none()
+        if done is None:
+            raise ApprovalError(reason_zh="该批准不存在、未批准、已用过、已过期，或与所批准的内容不一致", reason_en="it does not exist, is not approved, was used, has expired, or is for something else")
+
+    def rows(self, who: Principal, table: OperationTable, *, limit: int = 200) -> list[dict[str, Any]]:
+        """What `who` asked for or may decide, newest first."""
+        mine_to_decide = [row.name for row in table if row.two_person and row.seconds & who.roles and not (row.scope == "platform" and who.bounded)]
+        requester, decider = aliased(User), aliased(User)
+        query = select(Approval, requester.display_name, decider.display_name).join(requester, requester.id == Approval.requester_id).outerjoin(
+            decider, decider.id == Approval.decided_by_id).where(or_(Approval.requester_id == who.user_id, Approval.operation.in_(mine_to_decide))).order_by(
+            Approval.created_ms.desc(), Approval.id).limit(limit)
+        with self._ledger.read() as session:
+            return [self._view(a, by, decided, who, table, a.operation in mine_to_decide) for a, by, decided in session.execute(query)]
+
+    def waiting(self, who: Principal, table: OperationTable) -> int:
+        """How many wait for `who` to decide."""
+        names = [row.name for row in table if row.two_person and row.seconds & who.roles and not (row.scope == "platform" and who.bounded)]
+        with self._ledger.read() as session:
+            return session.scalar(select(func.count()).select_from(Approval).where(
+                Approval.state == "pending", Approval.deadline_ms > self._now(), Approval.requester_id != who.user_id, Approval.operation.in_(names))) or 0
+
+    def _view(self, a: Approval, by: str, decided: str | None, who: Principal, table: OperationTable, may: bool) -> dict[str, Any]:
+        state = "expired" if a.state in ("pending", "approved") and a.deadline_ms <= self._now() else a.state
+        words = {row.name: row for row in table}.get(a.operation)
+        mine = a.requester_id == who.user_id
+        return {"id": a.id, "operation": a.operation, "zh": words.zh if words else a.operation, "en": words.en if words else a.operation, "target": a.target, "payload": a.payload,
+                "reason": a.reason, "requester": by, "created_ms": a.created_ms, "deadline_ms": a.deadline_ms, "state": state, "decided_by": decided, "decided_ms": a.decided_ms,
+                "decision": a.decision, "mine": mine, "decidable": state == "pending" and may and not mine}
