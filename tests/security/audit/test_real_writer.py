@@ -13,8 +13,11 @@ import pytest
 
 from benchmarks.stack import Stack
 from cloud.core.clock import now_ms
+from cloud.functions.devices.directory import LedgerDirectory
 from cloud.functions.system.sessions import SessionService
-from cloud.ledger import open_ledger
+from cloud.historian.client import ClickHouse
+from cloud.historian.schema import create
+from cloud.ledger import Ledger, open_ledger
 from cloud.security import keys
 from cloud.security.audit_verify import verify
 from cloud.security.operations import Role
@@ -26,6 +29,7 @@ pytestmark = pytest.mark.slow
 @pytest.fixture(scope="module")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     with Stack(tmp_path_factory.mktemp("audit"), only=("nats", "store", "audit", "control", "portal")) as running:
+        create(ClickHouse(running.settings, threads=1).client().command)
         yield running
 
 
@@ -44,6 +48,11 @@ def operator(stack: Stack) -> Iterator[httpx.Client]:
         yield client
 
 
+def _boiler(ledger: Ledger) -> int:
+    directory = LedgerDirectory(ledger)
+    return next(d.id for p in directory.projects() for d in directory.devices(p.id) if "boiler" in d.template)
+
+
 def _send(client: httpx.Client, path: str, key: str, body: dict[str, object]) -> httpx.Response:
     return client.post(path, json=body, headers={"Idempotency-Key": key})
 
@@ -60,9 +69,7 @@ def _until(question: object, seconds: float, what: str) -> float:
 @pytest.mark.point("19")
 def test_a_stopped_writer_stops_control_but_never_an_emergency_stop(stack: Stack, operator: httpx.Client) -> None:
     ledger = open_ledger(stack.settings.effective_ledger_url)
-    devices = operator.get("/devices").json()
-    listed = devices["rows"] if isinstance(devices, dict) else devices
-    device = next(d["id"] for d in listed if "boiler" in d.get("template", "") or "boiler" in d.get("profile", ""))
+    device = _boiler(ledger)
     lock = {"device_id": device, "kind": "lock", "reason": "change the pump"}
 
     def report(**more: object) -> object:
@@ -103,9 +110,7 @@ def test_an_emergency_stop_passes_a_log_that_cannot_be_written_and_is_merged_lat
     import sqlite3
 
     ledger = open_ledger(stack.settings.effective_ledger_url)
-    devices = operator.get("/devices").json()
-    listed = devices["rows"] if isinstance(devices, dict) else devices
-    device = next(d["id"] for d in listed if "boiler" in d.get("template", "") or "boiler" in d.get("profile", ""))
+    device = _boiler(ledger)
     file = str(ledger.engine.url.database)
     refuse = "CREATE TRIGGER full_disk BEFORE INSERT ON operation_log BEGIN SELECT RAISE(ABORT, 'disk full'); END"
     _until(lambda: _send(operator, "/commands", "lock-before", {"device_id": device, "kind": "lock", "reason": "pump"}).status_code == 202, 15, "control works")
