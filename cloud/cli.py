@@ -20,10 +20,12 @@ from typing import IO
 import yaml
 
 from cloud import __version__, cli_trust
+from cloud.core.clock import now_ms
 from cloud.core.log import configure
 from cloud.core.settings import Settings, load, ray_directory
 from cloud.core.supervision import NotReadyError, Supervisor, port_open
 from cloud.functions.devices.service import DeviceService, NewDevice, NewProject
+from cloud.functions.system.organisations import OrganisationService
 from cloud.functions.system.sessions import SessionService
 from cloud.installation import admit, children, own_ports, prepare, write_nats_configuration
 from cloud.ledger import open_ledger
@@ -107,17 +109,21 @@ def run(settings: Settings, after: Callable[[Supervisor], None], ready: Callable
     return 0
 
 
-ROLES = (("operator", "值班员", "Operator"), ("engineer", "工程师", "Engineer"), ("dispatcher", "调度员", "Dispatcher"), ("auditor", "审计员", "Auditor"))
+ROLES = (("operator", "值班员", "Operator"), ("engineer", "工程师", "Engineer"), ("dispatcher", "调度员", "Dispatcher"), ("system_admin", "系统管理员", "System admin"),
+         ("security_admin", "安全管理员", "Security admin"), ("auditor", "审计管理员", "Audit admin"))
 
 
 def _codes(ledger_url: str, *, valid_s: int = 900) -> list[tuple[str, str, str]]:
-    """One one-time sign-in per role: (zh, en, code)."""
+    """One one-time sign-in per role: (zh, en, code). Who exists already keeps roles and scope; who is locked gets none."""
     ledger = open_ledger(ledger_url)
     sessions = SessionService(ledger)
     found = []
     for role, zh, en in ROLES:
-        sessions.register_user(role, zh if _zh() else en, [Role(role)])
-        found.append((zh, en, sessions.issue_code(role, valid_s=valid_s)))
+        if not sessions.knows(role):
+            sessions.register_user(role, zh if _zh() else en, [Role(role)])
+        code = sessions.code_if_welcome(role, valid_s=valid_s)
+        if code:
+            found.append((zh, en, code))
     ledger.close()
     return found
 
@@ -222,7 +228,9 @@ def person(args: argparse.Namespace) -> int:
         sessions.disable_user(args.name)
         say(f"已停用 {args.name}", f"Disabled {args.name}")
     else:
-        sessions.register_user(args.name, args.display or args.name, [Role(r) for r in args.role], project_ids=args.project or None, device_ids=args.device or None)
+        organisation = None if not args.organisation else OrganisationService(sessions, now_ms).by_code(args.organisation)
+        sessions.register_user(args.name, args.display or args.name, [Role(r) for r in args.role], project_ids=args.project or None, device_ids=args.device or None,
+                               organisation_id=organisation, region_codes=args.region or None, by="kang person")
         print(f"http://localhost:{settings.portal_port}/signin?code={sessions.issue_code(args.name)}")
     ledger.close()
     return 0
@@ -271,6 +279,8 @@ def _registrations(calls: argparse._SubParsersAction[argparse.ArgumentParser]) -
     call.add_argument("--role", nargs="+", default=["operator"], choices=[str(r) for r in Role])
     call.add_argument("--project", type=int, nargs="*", default=[], help="only these projects")
     call.add_argument("--device", type=int, nargs="*", default=[], help="only these devices (residents)")
+    call.add_argument("--region", nargs="*", default=[], help="only projects of these regions and below")
+    call.add_argument("--organisation", default="", help="code of the service provider this person works for; sees what its contracts name")
     call.add_argument("--disable", action="store_true", help="refuse this person from now on and end the sessions")
     call.set_defaults(run=person)
 

@@ -45,6 +45,7 @@ class Settings:
         hosts: Ray project hosts; 0 = one less than the cores, at least one.
         timezone: zone in which days are cut for rollups and reports.
         heartbeat_s: what agents are told.
+        password_days: days after which a password must be changed; 0 = never.
     """
 
     home: Path
@@ -65,6 +66,7 @@ class Settings:
     hosts: int = 0
     timezone: str = "Asia/Shanghai"
     heartbeat_s: int = 5
+    password_days: int = 90
 
     @property
     def credentials(self) -> Path:
