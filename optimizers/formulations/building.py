@@ -1,0 +1,57 @@
+"""Buildings as exact zero-order-hold recursions: x[t+1] = a x[t] + b heat[t] + d[t], heat and disturbances constant within a step.
+
+1R1C and 2R2C, discretised by the matrix exponential: stable and exact at any step. Must not know: solvers.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.linalg import expm
+
+from optimizers.specification import Array, Building, Community, series
+
+
+@dataclass(frozen=True, slots=True)
+class Thermal:
+    """A building over the horizon.
+
+    Attributes:
+        a: (n, n) state transition of a step.
+        b: (n,) kelvin per kW of heat over a step.
+        d: (steps, n) what weather, sun and gains add, kelvin.
+        start: (n,) state now, degC: room, then mass.
+        weight: (n,) heat capacity kWh/K of each state.
+    """
+
+    a: Array
+    b: Array
+    d: Array
+    start: Array
+    weight: Array
+
+
+def thermal(building: Building, community: Community) -> Thermal:
+    """Discretise a building for a community's step and weather."""
+    steps = community.steps
+    gains = series(building.gains_kw, steps) + building.solar_m2 * series(community.sun_kw_m2, steps)
+    outdoor = community.outdoor_c
+    if building.mass_kwh_k <= 0:
+        rates = np.array([[-building.loss_kw_k / building.capacity_kwh_k]])
+        inputs = np.array([[1 / building.capacity_kwh_k, building.loss_kw_k / building.capacity_kwh_k]])
+        start = np.array([building.room_c])
+        weight = np.array([building.capacity_kwh_k])
+    else:
+        air, mass, link = building.capacity_kwh_k, building.mass_kwh_k, building.coupling_kw_k
+        rates = np.array([[-(building.loss_kw_k + link) / air, link / air], [link / mass, -(link + building.mass_loss_kw_k) / mass]])
+        inputs = np.array([[1 / air, building.loss_kw_k / air], [0.0, building.mass_loss_kw_k / mass]])
+        balance = (link * building.room_c + building.mass_loss_kw_k * float(outdoor[0])) / (link + building.mass_loss_kw_k)
+        start = np.array([building.room_c, balance if building.mass_c is None else building.mass_c])
+        weight = np.array([air, mass])
+    states = len(start)
+    block = np.zeros((states + 2, states + 2))
+    block[:states, :states], block[:states, states:] = rates, inputs
+    exact = expm(block * community.step_h)
+    a, by_heat, by_outdoor = exact[:states, :states], exact[:states, states], exact[:states, states + 1]
+    return Thermal(a, by_heat, np.outer(gains, by_heat) + np.outer(outdoor, by_outdoor), start, weight)

@@ -1,0 +1,1 @@
+"""Methods: how a formulation is solved."""

@@ -1,0 +1,138 @@
+"""Solve a community: LP -> statuses by dynamic programming -> LP with them fixed -> MILP from that point only if the certified gap is too wide.
+
+The incumbent is always returned with its gap. `Dispatcher` keeps the basis between calls, so a rolling re-plan costs a few pivots.
+Must not know: where forecasts come from.
+"""
+
+from __future__ import annotations
+
+import time
+
+import numpy as np
+
+from optimizers.formulations.dispatch import Program, program
+from optimizers.formulations.units import Unit
+from optimizers.methods.commitment import nearest_status
+from optimizers.methods.highs import Answer, Solver
+from optimizers.plan import Plan
+from optimizers.specification import Array, Community
+from optimizers.validation import plannable
+
+GAP = 0.005
+SECONDS = 5.0
+
+
+class Dispatcher:
+    """Plans one topology again and again.
+
+    Args:
+        gap: certified relative gap that is good enough.
+        seconds: the most an escalation to MILP may take.
+    """
+
+    def __init__(self, *, gap: float = GAP, seconds: float = SECONDS) -> None:
+        self._gap, self._seconds = gap, seconds
+        self._relaxed, self._fixed = Solver(), Solver()
+
+    def plan(self, community: Community) -> Plan:
+        """The plan.
+
+        Raises:
+            SpecificationError: the specification contradicts itself.
+        """
+        began = time.perf_counter()
+        p = program(plannable(community))
+        relaxed = self._relaxed.relaxed(p)
+        best, how = relaxed, "lp"
+        fixed: Array | None = None
+        if len(p.whole):
+            best, fixed, how = self._statuses(p, relaxed), None, "dp"
+            if _gap(best.objective, relaxed.objective) > self._gap:
+                left = max(0.1, self._seconds - (time.perf_counter() - began))
+                found = Solver().whole(p, gap=self._gap * 0.8, seconds=left, start=best.values if np.isfinite(best.objective) else None)
+                bound = max(relaxed.objective, found.bound)
+                if found.objective < best.objective:
+                    fixed = np.round(found.values[p.whole])
+                    best, how = self._fixed.relaxed(p, fixed=fixed, keep_basis=False), "milp"
+                return _plan(p, best, bound, how, self._gap, time.perf_counter() - began)
+        return _plan(p, best, relaxed.objective, how, self._gap, time.perf_counter() - began)
+
+    def _statuses(self, p: Program, relaxed: Answer) -> Answer:
+        """The best of a few roundings, each feasible for shortest times."""
+        best = Answer(np.inf, -np.inf, relaxed.values, relaxed.row_duals, "none")
+        tried: list[bytes] = []
+        first = True
+        for lean in (0.0, 0.25, -0.2):
+            statuses = _round(p, relaxed.values, lean)
+            if statuses.tobytes() in tried:
+                continue
+            tried.append(statuses.tobytes())
+            found = self._fixed.relaxed(p, fixed=statuses) if first else self._fixed.refixed(p, statuses)
+            first = False
+            if found.objective < best.objective:
+                best = found
+            if _gap(best.objective, relaxed.objective) <= self._gap / 5:
+                break
+        return best
+
+
+def _round(p: Program, values: Array, lean: float) -> Array:
+    """Statuses near the relaxed ones; `lean` > 0 prefers on."""
+    committed = [u for u in p.units if not u.free]
+    shares = {u.name: _share(p, u, values) for u in committed}
+    return np.concatenate([
+        nearest_status(np.clip(shares[unit.name] + lean * (shares[unit.name] > 0.02), 0, 1), unit, start=0.3 if unit.start_yuan else 0.05) for unit in committed])
+
+
+def _share(p: Program, unit: Unit, values: Array) -> Array:
+    """What the relaxation wants of a unit: its status, or the load it would have at a status of one."""
+    on, heat = values[p.columns[f"u:{unit.name}"]], values[p.columns[f"q:{unit.name}"]]
+    load = np.divide(heat, unit.cap, out=np.zeros_like(heat), where=unit.cap > 1e-9)
+    return np.asarray(np.clip(np.maximum(load, 0.5 * (on + load)) / max(0.5, unit.least), 0, 1), np.float64)
+
+
+def _gap(objective: float, bound: float) -> float:
+    return (objective - bound) / max(1.0, abs(objective)) if np.isfinite(objective) else np.inf
+
+
+def _plan(p: Program, answer: Answer, bound: float, how: str, gap_asked: float, seconds: float) -> Plan:
+    community, x = p.community, answer.values
+    steps, dt = community.steps, community.step_h
+
+    def col(name: str) -> Array:
+        return np.asarray(x[p.columns[name]]) if name in p.columns else np.zeros(steps)
+
+    on, heat, power = dict[str, Array](), dict[str, Array](), dict[str, Array]()
+    starts = 0.0
+    for unit in p.units:
+        name = community.sources[unit.source].name
+        q = col(f"q:{unit.name}")
+        status = np.round(col(f"u:{unit.name}")) if not unit.free else (q > 1e-6).astype(float)
+        on[name] = on.get(name, np.zeros(steps)) + status
+        heat[name] = heat.get(name, np.zeros(steps)) + q
+        power[name] = power.get(name, np.zeros(steps)) + unit.beta * q + unit.alpha * status
+        starts += unit.start_yuan * float(col(f"v:{unit.name}").sum()) if not unit.free else 0.0
+    grid, sold = col("grid"), col("sold")
+    cost = {"energy": float(dt * community.prices.energy @ grid), "export": float(p.cost[p.columns["sold"]] @ sold), "starts": starts}
+    if "peak" in p.columns:
+        cost["demand"] = float(community.prices.demand * (x[p.columns["peak"]][0] - community.prices.peak_so_far_kw))
+    slacks = {}
+    for name, index in p.columns.items():
+        kind = name.split(":")[0]
+        if kind in ("floor", "cold", "hot", "reserve", "short", "shed", "over", "above"):
+            amount = np.asarray(x[index])
+            cost[name] = float(p.cost[index] @ amount)
+            if amount.max(initial=0.0) > 1e-6:
+                slacks[name] = amount
+    objective = sum(cost.values())
+    relative = max(0.0, _gap(objective, bound))
+    return Plan(
+        on, heat, power, {r.name: col(f"rooms:{r.name}") for r in community.rooms}, {s.name: col(f"c:{s.name}") for s in community.stores},
+        {s.name: col(f"r:{s.name}") for s in community.stores}, {s.name: col(f"E:{s.name}") for s in community.stores},
+        {b.name: col(f"heat:{b.name}") for b in community.buildings}, {b.name: col(f"T:{b.name}") for b in community.buildings},
+        {b.name: col(f"M:{b.name}") for b in community.buildings if b.mass_kwh_k > 0}, grid, sold, col("spilled"), col("shed"), cost, objective, bound, relative, how,
+        "optimal" if relative <= gap_asked + 1e-9 else "incumbent", _dual(p, answer, "loop") / dt, _dual(p, answer, "power") / dt, slacks, seconds, community.repaired)
+
+
+def _dual(p: Program, answer: Answer, row: str) -> Array:
+    return np.asarray(answer.row_duals[p.rows[row]]) if row in p.rows else np.zeros(p.community.steps)

@@ -1,0 +1,114 @@
+"""HiGHS behind arrays: pass a program, run it, read it back; a basis can be kept for the next program of the same shape.
+
+Must not know: what columns mean.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import highspy
+import numpy as np
+
+from optimizers.formulations.dispatch import Program
+from optimizers.specification import Array
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What HiGHS found.
+
+    Attributes:
+        objective: yuan, constant included; inf when there is no point.
+        bound: best bound on it, yuan.
+        values, row_duals: per column, per row.
+        status: HiGHS's word: optimal, time_limit, infeasible, ...
+    """
+
+    objective: float
+    bound: float
+    values: Array
+    row_duals: Array
+    status: str
+
+
+class Solver:
+    """One HiGHS instance, single-threaded and silent."""
+
+    def __init__(self) -> None:
+        self._highs = highspy.Highs()
+        for name, value in (("output_flag", False), ("threads", 1), ("log_to_console", False)):
+            self._highs.setOptionValue(name, value)
+        self._basis: Any = None
+        self._shape: tuple[int, int] = (0, 0)
+
+    def relaxed(self, p: Program, *, fixed: Array | None = None, keep_basis: bool = True) -> Answer:
+        """Solve with whole columns relaxed, or fixed at given values.
+
+        Args:
+            p: the program.
+            fixed: values of the whole columns, in the order of `p.whole`.
+            keep_basis: begin at the last basis when the shape is the same.
+        """
+        lower, upper = p.lower, p.upper
+        if fixed is not None:
+            lower, upper = lower.copy(), upper.copy()
+            lower[p.whole] = upper[p.whole] = fixed
+        self._pass(p, lower, upper, whole=False)
+        if keep_basis and self._basis is not None and self._shape == p.matrix.shape:
+            self._highs.setBasis(self._basis)
+        return self._run(p)
+
+    def refixed(self, p: Program, fixed: Array) -> Answer:
+        """The program last passed, with its whole columns fixed: only bounds change, the basis stays."""
+        self._highs.changeColsBounds(len(p.whole), p.whole.astype(np.int32), fixed, fixed)
+        return self._run(p, keep=False)
+
+    def whole(self, p: Program, *, gap: float, seconds: float, start: Array | None = None) -> Answer:
+        """Solve with whole columns whole, from a starting point, until the gap or the time is reached; the incumbent is returned either way."""
+        self._pass(p, p.lower, p.upper, whole=True)
+        self._highs.setOptionValue("mip_rel_gap", gap)
+        self._highs.setOptionValue("time_limit", seconds)
+        if start is not None:
+            point = highspy.HighsSolution()
+            point.col_value = start.tolist()
+            self._highs.setSolution(point)
+        self._highs.run()
+        info = self._highs.getInfo()
+        status = self._highs.getModelStatus()
+        solution = self._highs.getSolution()
+        values = np.array(solution.col_value)
+        found = info.primal_solution_status == 2 and len(values) == len(p.cost)
+        return Answer(info.objective_function_value if found else np.inf, info.mip_dual_bound, values if found else np.zeros(len(p.cost)), np.zeros(len(p.row_lower)), _word(status))
+
+    def _pass(self, p: Program, lower: Array, upper: Array, *, whole: bool) -> None:
+        model = highspy.HighsLp()
+        model.num_col_, model.num_row_ = p.matrix.shape[1], p.matrix.shape[0]
+        model.col_cost_, model.col_lower_, model.col_upper_ = p.cost, lower, upper
+        model.row_lower_, model.row_upper_ = p.row_lower, p.row_upper
+        model.offset_ = p.constant
+        model.a_matrix_.format_ = highspy.MatrixFormat.kRowwise
+        model.a_matrix_.start_, model.a_matrix_.index_, model.a_matrix_.value_ = p.matrix.indptr, p.matrix.indices, p.matrix.data
+        if whole:
+            kinds = [highspy.HighsVarType.kContinuous] * len(p.cost)
+            for k in p.whole:
+                kinds[k] = highspy.HighsVarType.kInteger
+            model.integrality_ = kinds
+        self._highs.setOptionValue("time_limit", 1e9)
+        self._highs.passModel(model)
+
+    def _run(self, p: Program, *, keep: bool = True) -> Answer:
+        self._highs.run()
+        status = self._highs.getModelStatus()
+        if status != highspy.HighsModelStatus.kOptimal:
+            return Answer(np.inf, -np.inf, np.zeros(len(p.cost)), np.zeros(len(p.row_lower)), _word(status))
+        solution = self._highs.getSolution()
+        if keep:
+            self._basis, self._shape = self._highs.getBasis(), p.matrix.shape
+        objective = self._highs.getInfo().objective_function_value
+        return Answer(objective, objective, np.array(solution.col_value), np.array(solution.row_dual), "optimal")
+
+
+def _word(status: Any) -> str:
+    return str({"kOptimal": "optimal", "kTimeLimit": "time_limit", "kInfeasible": "infeasible", "kUnbounded": "unbounded", "kInterrupt": "interrupted"}.get(status.name, status.name))
