@@ -76,8 +76,8 @@ def check(plan: Plan, community: Community, *, tolerance: float = 1e-4) -> list[
     for room in community.rooms:
         used, full = plan.rooms_kw[room.name], room.count * room.each_kw
         available = full * np.clip(np.nan_to_num(series(room.available, steps)), 0, 1)
-        least = np.minimum(full * np.clip(np.nan_to_num(series(room.least, steps)), 0, 1), available)
-        beyond(f"{room.name}.rating", np.maximum(used - available, least - used), "kW")
+        owed = np.minimum(full * np.clip(np.nan_to_num(series(room.least, steps)), 0, 1), available)
+        beyond(f"{room.name}.rating", np.maximum(used - available, owed - used), "kW")
         electricity += used
     for building in community.buildings:
         direct = sum((plan.rooms_kw[r.name] for r in community.rooms if r.building == building.name), np.zeros(steps))
