@@ -112,6 +112,10 @@ def test_an_emergency_stop_passes_a_log_that_cannot_be_written_and_is_merged_lat
     ledger = open_ledger(stack.settings.effective_ledger_url)
     device = _boiler(ledger)
     file = str(ledger.engine.url.database)
+    from cloud.functions.system.journal import OperationJournal
+
+    journal = OperationJournal(ledger)
+    before = len(journal.rows(operation="remote_control.emergency.stop"))
     refuse = "CREATE TRIGGER full_disk BEFORE INSERT ON operation_log BEGIN SELECT RAISE(ABORT, 'disk full'); END"
     _until(lambda: _send(operator, "/commands", "lock-before", {"device_id": device, "kind": "lock", "reason": "pump"}).status_code == 202, 15, "control works")
     with sqlite3.connect(file, timeout=10) as store:
@@ -122,10 +126,7 @@ def test_an_emergency_stop_passes_a_log_that_cannot_be_written_and_is_merged_lat
     stack.kill("portal")
     with sqlite3.connect(file, timeout=10) as store:
         store.execute("DROP TRIGGER full_disk")
-    from cloud.functions.system.journal import OperationJournal
-
-    journal = OperationJournal(ledger)
-    _until(lambda: len(journal.rows(operation="remote_control.emergency.stop")) == 2, 30, "the safety act is merged")
+    _until(lambda: len(journal.rows(operation="remote_control.emergency.stop")) == before + 1, 30, "the safety act is merged")
     newest = journal.rows(operation="remote_control.emergency.stop")[0]
     assert (newest["operator"], newest["result"], newest["late"]) == ("shift", "accepted", True)
     assert Path(stack.settings.home / "audit-late.jsonl").exists() is False
