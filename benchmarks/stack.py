@@ -19,7 +19,7 @@ from cloud.core.settings import Settings, load
 from cloud.core.supervision import Supervisor
 from cloud.installation import children, prepare
 
-ALL = ("nats", "store", "audit", "control", "gateway", "ray", "runtime", "portal")
+ALL = ("ca", "nats", "store", "audit", "control", "gateway", "ray", "runtime", "portal")
 
 
 def free_ports(count: int) -> list[int]:
@@ -41,8 +41,8 @@ class Stack:
     """Processes of one installation; a context manager that ends them all."""
 
     def __init__(self, home: Path, only: Iterable[str] = ALL, **overrides: Any) -> None:
-        portal, gateway, nats, store, ray = free_ports(5)
-        ports: dict[str, Any] = {"portal_port": portal, "gateway_port": gateway, "nats_port": nats, "store_port": store, "ray_port": ray, **overrides}
+        portal, gateway, nats, store, ray, enrolment = free_ports(6)
+        ports: dict[str, Any] = {"portal_port": portal, "gateway_port": gateway, "enrolment_port": enrolment, "nats_port": nats, "store_port": store, "ray_port": ray, **overrides}
         self.settings: Settings = load(home, **ports)
         self.only = tuple(only)
         prepare(self.settings)
@@ -53,7 +53,7 @@ class Stack:
     def __enter__(self) -> Self:
         try:
             for child in children(self.settings):
-                if child.name in self.only:
+                if child.name in self.only or child.name == "ca":
                     self.supervisor.start(child, wait=child.name not in ("audit", "control", "runtime"))
         except BaseException:
             self.supervisor.stop_all()

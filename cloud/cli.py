@@ -19,15 +19,16 @@ from typing import IO
 
 import yaml
 
-from cloud import __version__, cli_trust
+from cloud import __version__, cli_agents, cli_trust
 from cloud.core.clock import now_ms
 from cloud.core.log import configure
 from cloud.core.settings import Settings, load, ray_directory
 from cloud.core.supervision import NotReadyError, Supervisor, port_open
+from cloud.functions.devices.agents_service import AgentService
 from cloud.functions.devices.service import DeviceService, NewDevice, NewProject
 from cloud.functions.system.organisations import OrganisationService
 from cloud.functions.system.sessions import SessionService
-from cloud.installation import admit, children, own_ports, prepare, write_nats_configuration
+from cloud.installation import admit, children, own_ports, prepare
 from cloud.ledger import open_ledger
 from cloud.security.operations import Role
 from protos.errors import KangError
@@ -91,7 +92,7 @@ def run(settings: Settings, after: Callable[[Supervisor], None], ready: Callable
             return 1
         listed = children(settings)
         for child in listed:
-            supervisor.start(child, wait=child.name in ("nats", "store", "gateway", "ray"))
+            supervisor.start(child, wait=child.name in ("ca", "nats", "store", "gateway", "ray"))
         supervisor.wait("portal")
         after(supervisor)
         ready()
@@ -155,19 +156,8 @@ def admit_agent(args: argparse.Namespace) -> int:
     target = args.out or args.request.parent
     for name, data in admission.files.items():
         (target / name).write_bytes(data)
-    reload_nats(settings.home)
     say(f"已接入 {args.agent}（分区 {admission.partition}），文件在 {target}", f"Admitted {args.agent} (partition {admission.partition}); files are in {target}")
     return 0
-
-
-def reload_nats(home: Path) -> None:
-    """Let our own nats-server take up its rewritten configuration."""
-    pid = home / "pids" / "nats"
-    if pid.exists():
-        try:
-            os.kill(int(pid.read_text()), signal.SIGHUP)
-        except ProcessLookupError:
-            return
 
 
 def template(args: argparse.Namespace) -> int:
@@ -207,13 +197,11 @@ def device(args: argparse.Namespace) -> int:
 
 
 def revoke(args: argparse.Namespace) -> int:
-    """Revoke an agent: its streams, messages and NATS user are refused from now on."""
+    """Revoke an agent: its certificate, streams, messages and NATS user are refused within a second."""
     settings = load(args.home)
     ledger = open_ledger(settings.effective_ledger_url)
-    DeviceService(ledger).revoke_agent(args.agent)
+    AgentService(ledger).revoke(args.agent, by="kang revoke", reason=args.reason)
     ledger.close()
-    write_nats_configuration(settings)
-    reload_nats(settings.home)
     say(f"已吊销 {args.agent}", f"Revoked {args.agent}")
     return 0
 
@@ -272,7 +260,9 @@ def _registrations(calls: argparse._SubParsersAction[argparse.ArgumentParser]) -
     call.set_defaults(run=device)
     call = calls.add_parser("revoke", help="revoke an edge agent")
     call.add_argument("agent")
+    call.add_argument("--reason", default="", help="kept with the revocation")
     call.set_defaults(run=revoke)
+    cli_agents.register(calls)
     call = calls.add_parser("person", help="register a person and print a one-time sign-in link")
     call.add_argument("name")
     call.add_argument("--display", default="", help="name shown on the page")

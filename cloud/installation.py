@@ -15,13 +15,15 @@ from cloud.bus import server as nats_server
 from cloud.bus.streams import STREAM_BYTES
 from cloud.core.settings import Settings, SettingsError, ray_directory
 from cloud.core.supervision import Child, port_open
+from cloud.functions.devices.agents_service import AgentService, BoxKeys
 from cloud.functions.devices.directory import LedgerDirectory
-from cloud.functions.devices.service import DeviceService
+from cloud.gateways.enrolment import platform_facts
 from cloud.ledger import migrate, open_ledger
 from cloud.runtime.placement import DEDICATED, partition_for
 from cloud.security import keys
-from cloud.security.certificates import EDGE_ZONE, Authority
-from protos import subjects
+from cloud.security.authority import AuthorityClient, AuthorityUnavailableError
+from cloud.security.certificates import PLATFORM_ZONE
+from cloud.security.nats_tokens import valid_user_key
 from protos.errors import KangError
 
 
@@ -49,13 +51,16 @@ def prepare(settings: Settings) -> None:
     _fix_partitions(settings)
     keys.nkey_seed(credentials / "nats-platform.seed")
     keys.shared_secret(credentials / "ray.token")
-    authority = Authority(credentials, EDGE_ZONE)
-    authority.server(credentials, "gateway", ["localhost", "127.0.0.1", "kang-gateway", settings.gateway_host])
-    authority.server(credentials, "nats", ["localhost", "127.0.0.1", "kang-nats", settings.nats_host])
     ledger = open_ledger(settings.effective_ledger_url)
     migrate(ledger)
     ledger.close()
-    write_nats_configuration(settings)
+    with AuthorityClient(settings.home, spawn=True) as authority:
+        names = [settings.gateway_host, *([settings.public_host] if settings.public_host else [])]
+        authority.server_files(credentials, "gateway", ["localhost", "127.0.0.1", "kang-gateway", *names])
+        authority.server_files(credentials, "nats", ["localhost", "127.0.0.1", "kang-nats", settings.nats_host, *names])
+        authority.client_files(credentials, PLATFORM_ZONE, "nats")
+        if not settings.nats_url:
+            _own_nats(settings, authority)
 
 
 def _fix_partitions(settings: Settings) -> None:
@@ -71,22 +76,18 @@ def _fix_partitions(settings: Settings) -> None:
         raise SettingsError(name="partitions", problem=f"was {file.read_text()} at the first start and cannot change", file=settings.home / "kang.toml")
 
 
-def write_nats_configuration(settings: Settings) -> None:
-    """Write nats.conf with one user per NATS agent; a running server takes it up on SIGHUP."""
-    credentials = settings.credentials
-    ledger = open_ledger(settings.effective_ledger_url)
-    directory = LedgerDirectory(ledger)
-    agents = []
-    for agent in directory.agents():
-        seed_public = settings.home / "nats-agents" / f"{agent.agent_id}.nkey"
-        project = directory.project(agent.project_id)
-        if agent.uplink == "nats" and not agent.revoked and seed_public.exists() and project is not None:
-            agents.append(nats_server.AgentUser(seed_public.read_text().strip(), agent.project_id, agent.agent_id, partition_for(project, settings.partitions)))
-    ledger.close()
+def _own_nats(settings: Settings, authority: AuthorityClient) -> None:
+    """Write nats.conf and the platform's own JWT; the streams of an installation from before operator mode move into our account."""
+    credentials, trust = settings.credentials, authority.ask("nats")
     _, platform = keys.nkey_seed(credentials / "nats-platform.seed")
+    keys.write_secret(credentials / "nats-platform.jwt", str(authority.ask("nats_platform", nkey=platform)["jwt"]).encode())
+    store = settings.home / "jetstream" / "jetstream"
+    if (store / "$G").exists() and not (store / trust["account"]).exists():
+        (store / "$G").rename(store / trust["account"])
     text = nats_server.configuration(host=settings.nats_host, port=settings.nats_port, store=settings.home / "jetstream", certificate=credentials / "nats.pem", key=credentials / "nats.key",
+                                     client_ca=credentials / "nats-clients.pem", operator=trust["operator"], system_account=trust["system_account"], accounts=settings.home / "nats-jwt",
                                      # Every stream has its own limit; the server's leaves room for each partition a project can have of its own, so that it never changes.
-                                     platform_nkey=platform, agents=agents, max_store_bytes=(settings.partitions + DEDICATED) * STREAM_BYTES + (2 << 30))
+                                     max_store_bytes=(settings.partitions + DEDICATED) * STREAM_BYTES + (2 << 30))
     target = settings.home / "nats.conf"
     if not target.exists() or target.read_text() != text:
         target.write_text(text)
@@ -94,7 +95,7 @@ def write_nats_configuration(settings: Settings) -> None:
 
 def own_ports(settings: Settings) -> dict[str, int]:
     """Ports the processes started here will listen on."""
-    ports = {"portal_port": settings.portal_port, "gateway_port": settings.gateway_port}
+    ports = {"portal_port": settings.portal_port, "gateway_port": settings.gateway_port, "enrolment_port": settings.enrolment_port}
     if not settings.nats_url:
         ports["nats_port"] = settings.nats_port
     if not settings.historian_url:
@@ -107,7 +108,7 @@ def own_ports(settings: Settings) -> dict[str, int]:
 def children(settings: Settings) -> list[Child]:
     """The processes of an embedded installation, in starting order; what is given by URL is not started."""
     home, python = str(settings.home), sys.executable
-    found: list[Child] = []
+    found: list[Child] = [Child("ca", [python, "-m", "cloud.security.authority_service", "--home", home], lambda: authority_answers(settings))]
     if not settings.nats_url:
         found.append(Child("nats", [nats_server.binary(), "-c", str(settings.home / "nats.conf")], lambda: port_open(settings.nats_port)))
     if not settings.historian_url:
@@ -130,6 +131,15 @@ def children(settings: Settings) -> list[Child]:
     found.append(Child("runtime", [python, "-m", "cloud.runtime.main", "--home", home], environment=ray))
     found.append(Child("portal", [python, "-m", "cloud.app", "--home", home], lambda: port_open(settings.portal_port)))
     return found
+
+
+def authority_answers(settings: Settings) -> bool:
+    """Does the CA process serve?"""
+    try:
+        AuthorityClient(settings.home).status()
+    except AuthorityUnavailableError:
+        return False
+    return True
 
 
 def ray_environment(settings: Settings) -> dict[str, str]:
@@ -162,22 +172,19 @@ def admit(settings: Settings, request: bytes, *, agent_id: str, project_id: int,
         signing, box, csr, nkey = bytes.fromhex(asked["signing_public"]), bytes.fromhex(asked["box_public"]), str(asked["csr"]).encode(), str(asked.get("nkey", ""))
     except (ValueError, KeyError, TypeError) as error:
         raise AdmissionError(problem=f"{type(error).__name__} {error}") from None
-    if uplink == "nats" and not nkey.startswith("U"):
+    if uplink == "nats" and not valid_user_key(nkey):
         raise AdmissionError(problem="no nkey / 缺少 nkey")
-    authority = Authority(settings.credentials, EDGE_ZONE)
-    certificate, serial = authority.agent(csr, subjects.agent_identity(project_id, agent_id))
-    ledger = open_ledger(settings.effective_ledger_url)
-    DeviceService(ledger).register_agent(agent_id, project_id, signing_public=signing, box_public=box, uplink=uplink, certificate_serial=serial)
-    project = LedgerDirectory(ledger).project(project_id)
-    ledger.close()
-    if uplink == "nats":
-        folder = settings.home / "nats-agents"
-        folder.mkdir(exist_ok=True)
-        (folder / f"{agent_id}.nkey").write_text(nkey)
-        write_nats_configuration(settings)
-    platform = {
-        "telemetry_box": keys.box_key(settings.credentials / "telemetry.x25519").public_key().public_bytes_raw().hex(),
-        "command_signing": (settings.credentials / "command.pub").read_bytes().hex(), "gateway_name": "kang-gateway",
-    }
-    return Admission({"agent.pem": certificate, "zone-ca.pem": authority.certificate_file.read_bytes(), "platform.json": json.dumps(platform).encode()},
-                     partition_for(project, settings.partitions) if project is not None else 0)
+    with AuthorityClient(settings.home, spawn=True) as authority:
+        ledger = open_ledger(settings.effective_ledger_url)
+        try:
+            issued = authority.agent(csr, project_id, agent_id)
+            AgentService(ledger).admit(agent_id, project_id, BoxKeys(signing, box, nkey if uplink == "nats" else "", str(asked.get("hardware_id", ""))), uplink=uplink, serial=issued.serial,
+                                       not_after_ms=issued.not_after_ms)
+            project = LedgerDirectory(ledger).project(project_id)
+            partition = partition_for(project, settings.partitions) if project is not None else 0
+            files = {"agent.pem": issued.chain, "zone-ca.pem": (settings.credentials / "edge-ca.pem").read_bytes(), "platform.json": json.dumps(platform_facts(settings)).encode()}
+            if uplink == "nats" and not settings.nats_url:
+                files["nats.jwt"] = authority.nats_user(nkey, project_id, agent_id, partition).encode()
+        finally:
+            ledger.close()
+    return Admission(files, partition)

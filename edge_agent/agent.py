@@ -26,6 +26,7 @@ from edge_agent.drivers.modbus import ModbusChannel, ModbusDriver
 from edge_agent.drivers.stream import ByteChannel
 from edge_agent.errors import DeviceError
 from edge_agent.readback import Readback
+from edge_agent.renewal import Renewal
 from edge_agent.sampling import Sampler, image
 from edge_agent.spool import Spool
 from edge_agent.status import heartbeat
@@ -98,6 +99,7 @@ class Agent:
                          known_challenge=self.challenges.known)
         self.actuation = Actuation(self.desk, self.now())
         self.link = Link(self, self.spool, self.journal, credentials.telemetry_box, heartbeat_s=site.heartbeat_s)
+        self.renewal = Renewal(credentials.directory, credentials.platform, {"batch": self.spool, "result": self.journal}, nats=site.uplink.kind == "nats", wall_ms=lambda: self.now().wall_ms)
         self.units = (units or make_units)(site)
         self._credentials = credentials
         self._leases: dict[int, int] = {}
@@ -124,7 +126,7 @@ class Agent:
         log.info("agent starts", extra={"fields": {"agent": self.site.agent_id, "devices": len(self.units), "epoch": self.spool.epoch.hex()}})
         try:
             async with asyncio.TaskGroup() as group:
-                for work in (self._cycle(), self._flush_loop(), self._tend_clock(), self._uplink(), self._read_back()):
+                for work in (self._cycle(), self._flush_loop(), self._tend_clock(), self._uplink(), self._read_back(), self.renewal.run()):
                     group.create_task(work)
                 for unit in self.units.values():
                     group.create_task(self._poll(unit))

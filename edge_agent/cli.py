@@ -31,10 +31,20 @@ def main(argv: list[str] | None = None) -> int:
     test.add_argument("--device", type=int)
     make = calls.add_parser("keygen", help="make the keys of this box / 生成密钥")
     make.add_argument("directory", type=Path)
+    enrol = calls.add_parser("enrol", help="make keys here and be admitted by an invitation / 凭注册码接入")
+    enrol.add_argument("url")
+    enrol.add_argument("token")
+    enrol.add_argument("fingerprint")
+    enrol.add_argument("--directory", type=Path, default=Path("credentials"), help="empty directory for keys and certificate")
     arguments = parser.parse_args(argv)
     try:
         if arguments.call == "run":
             return _run(arguments.site, arguments.log_level)
+        if arguments.call == "enrol":
+            from edge_agent.enrolment import enrol as enrol_box
+            site = asyncio.run(enrol_box(arguments.url, arguments.token, arguments.fingerprint, arguments.directory))
+            print(f"{arguments.directory}: {site['agent_id']} (project / 项目 {site['project_id']}); site.enrolled.yaml -> site.yaml")
+            return 0
         if arguments.call == "keygen":
             from edge_agent.keygen import make as make_keys
             print(make_keys(arguments.directory))
@@ -52,6 +62,8 @@ def _run(site_file: Path, level: str) -> int:
     from edge_agent.config import load_credentials, load_site
     from edge_agent.errors import SiteError
     logs.configure(level)
+    from protos.suites import self_test
+    self_test()
     site = load_site(site_file)
     credentials = load_credentials(site.credentials_dir)
     site.state_dir.mkdir(parents=True, exist_ok=True)

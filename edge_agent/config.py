@@ -20,8 +20,10 @@ from edge_agent import templates
 from edge_agent.commands.desk import Device
 from edge_agent.drivers import cjt188
 from edge_agent.drivers.driver import ChannelSpec, DeviceSpec
+from edge_agent.enrolment import Platform
 from edge_agent.errors import SiteError
 from edge_agent.readback import HistorySource
+from edge_agent.renewal import resume
 
 PRIVATE: Final = ("agent.ed25519", "agent.x25519", "agent.key", "nats.seed")
 
@@ -78,6 +80,7 @@ class Credentials:
     command_signing: Ed25519PublicKey
     gateway_name: str
     directory: Path
+    platform: Platform | None = None
 
 
 def load_site(path: Path) -> Site:
@@ -125,6 +128,7 @@ def load_credentials(directory: Path) -> Credentials:
     Raises:
         SiteError: a file is missing, malformed or readable by others.
     """
+    resume(directory)
     for name in PRIVATE:
         file = directory / name
         if file.exists() and stat.S_IMODE(file.stat().st_mode) & 0o077:
@@ -133,7 +137,8 @@ def load_credentials(directory: Path) -> Credentials:
         platform = json.loads((directory / "platform.json").read_text(encoding="utf-8"))
         return Credentials(
             Ed25519PrivateKey.from_private_bytes((directory / "agent.ed25519").read_bytes()), X25519PrivateKey.from_private_bytes((directory / "agent.x25519").read_bytes()),
-            bytes.fromhex(platform["telemetry_box"]), Ed25519PublicKey.from_public_bytes(bytes.fromhex(platform["command_signing"])), str(platform.get("gateway_name", "")), directory)
+            bytes.fromhex(platform["telemetry_box"]), Ed25519PublicKey.from_public_bytes(bytes.fromhex(platform["command_signing"])), str(platform.get("gateway_name", "")), directory,
+            Platform(str(platform["enrolment"]["host"]), int(platform["enrolment"]["port"]), str(platform.get("gateway_name") or "kang-gateway")) if "enrolment" in platform else None)
     except OSError as error:
         raise SiteError(field=f"credentials_dir/{Path(str(error.filename)).name}", problem=str(error.strerror)) from None
     except (ValueError, KeyError, TypeError) as error:

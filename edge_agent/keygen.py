@@ -16,6 +16,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from cryptography.x509.oid import NameOID
 
+from edge_agent import host
 from edge_agent.errors import SiteError
 from protos.envelope import raw_private
 
@@ -34,16 +35,21 @@ def make(directory: Path) -> Path:
     if present:
         raise SiteError(field=str(directory.name), problem=f"{', '.join(present)} already there; choose an empty directory")
     signing, box, tls = Ed25519PrivateKey.generate(), X25519PrivateKey.generate(), ec.generate_private_key(ec.SECP256R1())
-    csr = x509.CertificateSigningRequestBuilder().subject_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "kang edge agent")])).sign(tls, hashes.SHA256())
     _private(directory / "agent.ed25519", raw_private(signing))
     _private(directory / "agent.x25519", raw_private(box))
     _private(directory / "agent.key", tls.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()))
-    pem = csr.public_bytes(serialization.Encoding.PEM)
+    pem = request_for(tls)
     (directory / "agent.csr").write_bytes(pem)
-    request = {"signing_public": signing.public_key().public_bytes_raw().hex(), "box_public": box.public_key().public_bytes_raw().hex(), "csr": pem.decode(), "nkey": _nkey(directory)}
+    request = {"signing_public": signing.public_key().public_bytes_raw().hex(), "box_public": box.public_key().public_bytes_raw().hex(), "csr": pem.decode(), "nkey": _nkey(directory), "hardware_id": host.hardware_id()}
     target = directory / "agent.request.json"
     target.write_text(json.dumps(request, indent=1), encoding="utf-8")
     return target
+
+
+def request_for(key: ec.EllipticCurvePrivateKey) -> bytes:
+    """A signing request; its subject says nothing, the platform gives the name."""
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "kang edge agent")])
+    return x509.CertificateSigningRequestBuilder().subject_name(name).sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
 
 
 def _private(path: Path, data: bytes) -> None:

@@ -106,6 +106,17 @@ class Spool:
         self._undated = int(undated_readings)
         self._bytes += undated_bytes
 
+    @contextmanager
+    def still(self) -> Iterator[None]:
+        """While held, nothing is sealed."""
+        with self._lock:
+            yield
+
+    def use_key(self, key: Ed25519PrivateKey) -> None:
+        """Sign with another key from the next batch on; what is sealed keeps its signature and its place in the chain."""
+        with self._lock:
+            self._key = key
+
     # --- what is in it
 
     @property

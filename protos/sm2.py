@@ -153,7 +153,7 @@ class Sm2PrivateKey:
         return Sm2PublicKey(_multiply(self.raw, None))
 
     def sign(self, data: bytes) -> bytes:
-        """r || s, 64 B."""
+        """R || s, 64 B."""
         der = _digest(_PKCS8[0] + self.raw + _PKCS8[1] + _multiply(self.raw, None), private=True, data=data)
         return _raw(der or b"")
 

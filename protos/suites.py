@@ -99,7 +99,7 @@ class Standard:
             ValueError: a key of the other suite, or of small order.
         """
         if not isinstance(key, X25519PrivateKey):
-            raise ValueError("suite STD agrees by X25519")  # noqa: TRY004  callers treat it as a bad message
+            raise ValueError("suite STD agrees by X25519")
         return key.exchange(X25519PublicKey.from_public_bytes(peer))
 
     def derive(self, shared: bytes, salt: bytes, info: bytes) -> bytes:
@@ -131,7 +131,7 @@ class ShangMi:
         return made.finalize()
 
     def sign(self, key: SigningKey, data: bytes) -> bytes:
-        """r || s, 64 B.
+        """R || s, 64 B.
 
         Raises:
             TypeError: a key of the other suite.
@@ -160,7 +160,7 @@ class ShangMi:
             ValueError: a key of the other suite, or not a point of the curve.
         """
         if not isinstance(key, Sm2PrivateKey):
-            raise ValueError("suite SM agrees by SM2")  # noqa: TRY004  callers treat it as a bad message
+            raise ValueError("suite SM agrees by SM2")
         return key.exchange(peer)
 
     def derive(self, shared: bytes, salt: bytes, info: bytes) -> bytes:

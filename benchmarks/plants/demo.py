@@ -6,6 +6,7 @@ read-back. Called by `kang demo`. Must not know: how the platform works inside.
 
 from __future__ import annotations
 
+import datetime as dt
 import json
 import subprocess
 import sys
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import yaml
+from cryptography import x509
 
 from benchmarks.plants import site as sites
 from benchmarks.plants.communities import COMMUNITIES
@@ -62,16 +64,14 @@ def register(settings: Settings, admit: Callable[..., Any], *, backfill_days: fl
         credentials = folder / "credentials"
         if not (credentials / "agent.request.json").exists():
             subprocess.run([sys.executable, "-m", "edge_agent.cli", "keygen", str(credentials)], check=True, stdout=subprocess.DEVNULL)
-        admission = admit(settings, (credentials / "agent.request.json").read_bytes(), agent_id=agent_id, project_id=project_id, uplink=uplink)
-        for name, data in admission.files.items():
-            (credentials / name).write_bytes(data)
+        partition = _admitted(settings, admit, credentials, agent_id, project_id, uplink)
         ids = service.register_devices(project_id, [NewDevice(
             d["code"], d["name_zh"], d["name_en"], agent_id, d["template"], d["parent"] or "", d["location"], d["rated_kw"], d["attributes"], tuple(d["absent_points"])) for d in sites.devices(key)])
         address: dict[str, Any] = {"kind": "nats", "url": settings.effective_nats_url} if uplink == "nats" else {"kind": "grpc", "address": f"127.0.0.1:{settings.gateway_port}"}
         port_base = PORT_BASE + 10 * number
         document = sites.site(key, device_ids=ids, project_id=project_id, agent_id=agent_id, partitions=settings.partitions, state_dir=str(folder / "state"),
                               credentials_dir=str(credentials), uplink=address, port_base=port_base, heartbeat_s=settings.heartbeat_s)
-        document["uplink"]["partition"] = admission.partition
+        document["uplink"]["partition"] = partition
         if backfill_days > 0:
             document["history"] = {"url": f"{sites.control_url(port_base)}/history", "days": backfill_days, "codes": dict(ids)}
         file = folder / "site.yaml"
@@ -80,6 +80,19 @@ def register(settings: Settings, admit: Callable[..., Any], *, backfill_days: fl
     ledger.close()
     (settings.home / "demo.json").write_text(json.dumps([p.agent_id for p in prepared]))
     return prepared
+
+
+def _admitted(settings: Settings, admit: Callable[..., Any], credentials: Path, agent_id: str, project_id: int, uplink: str) -> int:
+    """Admit an agent, unless it holds a certificate it renews by itself (or was revoked by hand); returns its partition."""
+    kept = credentials / "partition"
+    present = credentials / "agent.pem"
+    if kept.exists() and present.exists() and x509.load_pem_x509_certificates(present.read_bytes())[0].not_valid_after_utc > dt.datetime.now(dt.UTC):
+        return int(kept.read_text())
+    admission = admit(settings, (credentials / "agent.request.json").read_bytes(), agent_id=agent_id, project_id=project_id, uplink=uplink)
+    for name, data in admission.files.items():
+        (credentials / name).write_bytes(data)
+    kept.write_text(str(admission.partition))
+    return int(admission.partition)
 
 
 def start(settings: Settings, supervisor: Supervisor, prepared: list[PreparedAgent]) -> None:

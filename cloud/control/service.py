@@ -26,6 +26,7 @@ from cloud.control.desk import Desk
 from cloud.control.journal import Journal
 from cloud.core.clock import now_ms
 from cloud.core.log import configure
+from cloud.core.ports import AgentInfo
 from cloud.core.settings import Settings, load
 from cloud.functions.devices.directory import LedgerDirectory
 from cloud.ledger import open_ledger
@@ -194,6 +195,25 @@ class Service:
                 log.warning("results stream: %s; opening it again", error)
                 await asyncio.sleep(0.5)
 
+    def _verify(self, opened: envelope.Opened, agent: AgentInfo) -> None:
+        """Check the signature; while an agent changes its key it may be the one before, and our picture of it may be a moment old.
+
+        Raises:
+            EnvelopeError: sender or signature.
+        """
+        identity, header = subjects.agent_identity(agent.project_id, agent.agent_id), opened.header
+        for attempt in (0, 1):
+            keys_now = (self._directory.agent(agent.agent_id) or agent).verifying_keys("result", header.epoch, header.sequence)
+            for k, public in enumerate(keys_now):
+                try:
+                    opened.verify(Ed25519PublicKey.from_public_bytes(public), identity)
+                except envelope.EnvelopeError:
+                    if attempt and k == len(keys_now) - 1:
+                        raise
+                else:
+                    return
+            self._directory.refresh()
+
     async def _take(self, message: Any, acks: dict[tuple[int, str, bytes], list[int]]) -> None:
         _, project, agent_id = message.subject.split(".", 2)
         agent = self._directory.agent(agent_id)
@@ -202,7 +222,7 @@ class Service:
             return
         try:
             opened = self._opener.open(message.data, envelope.Kind.RESULT)
-            opened.verify(Ed25519PublicKey.from_public_bytes(agent.signing_public), subjects.agent_identity(agent.project_id, agent_id))
+            self._verify(opened, agent)
             result = command_pb2.Result.FromString(opened.body)
         except (envelope.EnvelopeError, DecodeError) as error:
             log.warning("a result of %s is refused: %s", agent_id, error)

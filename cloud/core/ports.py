@@ -59,8 +59,24 @@ class DeviceInfo:
 
 
 @dataclass(frozen=True, slots=True)
+class FormerKey:
+    """A signing key of before, for what an agent's `stream` ("batch" or "result") of `epoch` held up to `last_sequence`; None: not told yet."""
+
+    stream: str
+    signing_public: bytes
+    epoch: bytes = b""
+    last_sequence: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class AgentInfo:
-    """An admitted edge agent: raw public keys (32 B each), uplink kind ("grpc" or "nats")."""
+    """An admitted edge agent: raw public keys (32 B each), uplink kind ("grpc" or "nats").
+
+    Attributes:
+        certificates: serials of the certificates that may connect; empty = only `certificate_serial`.
+        former_keys: what may still come signed by keys of before.
+        cloned: two live boots of its key were heard, and nobody has looked yet.
+    """
 
     agent_id: str
     project_id: int
@@ -69,6 +85,17 @@ class AgentInfo:
     uplink: str
     revoked: bool = False
     certificate_serial: str = ""
+    certificates: frozenset[str] = frozenset()
+    former_keys: tuple[FormerKey, ...] = ()
+    cloned: bool = False
+
+    def verifying_keys(self, stream: str, epoch: bytes, sequence: int) -> tuple[bytes, ...]:
+        """Public keys that may have signed this message; more than one only while the agent changes its key."""
+        former = [f for f in self.former_keys if f.stream == stream]
+        told = sorted((f.last_sequence, f.signing_public) for f in former if f.last_sequence is not None and f.epoch == epoch and sequence <= f.last_sequence)
+        if told:
+            return (told[0][1],)
+        return (self.signing_public, *(f.signing_public for f in former if f.last_sequence is None))
 
 
 @dataclass(frozen=True, slots=True)

@@ -33,6 +33,8 @@ class Settings:
         portal_https: 1 when TLS stands in front of the portal: cookies become Secure and __Host-.
         gateway_host: address the edge gateway listens on.
         gateway_port: gRPC port of the edge link (mTLS).
+        enrolment_port: port of the listener where boxes enrol and renew (TLS).
+        public_host: name or address under which boxes reach this installation; "" = gateway_host.
         nats_url: given NATS, or "".
         nats_host: address our own nats-server listens on; a NATS agent on another machine needs one it can reach.
         nats_port: port of our own nats-server.
@@ -54,6 +56,8 @@ class Settings:
     portal_https: int = 0
     gateway_host: str = "127.0.0.1"
     gateway_port: int = 8421
+    enrolment_port: int = 8424
+    public_host: str = ""
     nats_url: str = ""
     nats_host: str = "127.0.0.1"
     nats_port: int = 8422
@@ -72,6 +76,11 @@ class Settings:
     def credentials(self) -> Path:
         """Directory of secrets, mode 0700."""
         return self.home / "credentials"
+
+    @property
+    def reached_at(self) -> str:
+        """Where boxes find this installation."""
+        return self.public_host or (self.gateway_host if self.gateway_host not in ("0.0.0.0", "::") else "127.0.0.1")  # noqa: S104  compared, not bound
 
     @property
     def effective_nats_url(self) -> str:

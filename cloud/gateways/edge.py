@@ -20,15 +20,20 @@ from google.protobuf.message import DecodeError
 from nats.aio.msg import Msg
 
 from cloud.bus.connection import connect
+from cloud.core.clock import now_ms
 from cloud.core.log import configure
 from cloud.core.settings import load
+from cloud.functions.devices.agents_service import AgentService
 from cloud.functions.devices.directory import LedgerDirectory
+from cloud.gateways.enrolment import Enrolment
 from cloud.gateways.relay import Relay
+from cloud.gateways.trust import CloneWatch, OpenStream, TrustWatch, may_connect
 from cloud.ledger import open_ledger
-from cloud.security.certificates import EDGE_ZONE, Authority
+from cloud.security.authority import AuthorityClient
 from protos import subjects
 from protos.envelope import EnvelopeError, Header
 from protos.kang.v1 import link_pb2, link_pb2_grpc
+from protos.suites import self_test
 
 log = logging.getLogger("kang.gateway")
 WINDOW = 64
@@ -38,14 +43,14 @@ DOWN_QUEUE = 256
 class EdgeLink(link_pb2_grpc.EdgeLinkServicer):
     """The service."""
 
-    def __init__(self, relay: Relay, client: Any) -> None:
+    def __init__(self, relay: Relay, client: Any, watch: TrustWatch) -> None:
         self._relay = relay
         self._client = client
-        self._live: dict[str, asyncio.Event] = {}
+        self._live = watch.streams
 
     async def Connect(self, request_iterator: AsyncIterator[link_pb2.Up], context: grpc.aio.ServicerContext) -> AsyncIterator[link_pb2.Down]:  # noqa: N802
         """One agent's stream. The first message must be a heartbeat of the agent the certificate names."""
-        identity, serial = peer(context)
+        identity, serial, not_after_ms = peer(context)
         try:
             first = await anext(aiter(request_iterator), None)
         except Exception as error:  # noqa: BLE001  whatever cannot be read as a message is the sender's fault
@@ -56,26 +61,26 @@ class EdgeLink(link_pb2_grpc.EdgeLinkServicer):
             await context.abort(grpc.StatusCode.PERMISSION_DENIED, "E-LINK-IDENTITY: the first message must be a heartbeat of the certificate's own agent")
             return
         agent = self._relay.agent(beat.project_id, beat.agent_id)
-        if agent is None or (agent.certificate_serial and agent.certificate_serial != serial):
+        if agent is None or not may_connect(agent, serial):
             await context.abort(grpc.StatusCode.PERMISSION_DENIED, "E-LINK-AGENT: this agent is not admitted, or its certificate was replaced")
             return
         out: asyncio.Queue[link_pb2.Down | None] = asyncio.Queue(DOWN_QUEUE)
-        replaced = asyncio.Event()
+        stream = OpenStream(agent.agent_id, agent.project_id, serial, not_after_ms, beat.boot_id)
         before = self._live.get(agent.agent_id)
         if before is not None:
-            before.set()
-        self._live[agent.agent_id] = replaced
+            before.end("a newer stream of this agent")
+        self._live[agent.agent_id] = stream
 
         async def down(message: Msg) -> None:
-            await self._down(message, out)
+            await self._down(message, out, stream)
 
         subscription = await self._client.subscribe(subjects.down(agent.project_id, agent.agent_id, "*"), cb=down)
         reader = asyncio.create_task(self._read(request_iterator, agent, out))
-        replacing = asyncio.create_task(replaced.wait())
+        replacing = asyncio.create_task(stream.ended.wait())
         log.info("agent connected", extra={"fields": {"agent": agent.agent_id, "project": agent.project_id}})
         try:
             out.put_nowait(link_pb2.Down(welcome=await self._relay.heartbeat(beat)))
-            while not replaced.is_set():
+            while not stream.ended.is_set():
                 waiting = asyncio.create_task(out.get())
                 done, _ = await asyncio.wait({waiting, replacing}, return_when=asyncio.FIRST_COMPLETED)
                 if waiting not in done:
@@ -85,20 +90,24 @@ class EdgeLink(link_pb2_grpc.EdgeLinkServicer):
                 if message is None:
                     break
                 yield message
+            if stream.why.startswith("E-"):
+                await context.abort(grpc.StatusCode.PERMISSION_DENIED, stream.why)
         finally:
             reader.cancel()
             replacing.cancel()
             await subscription.unsubscribe()
-            if self._live.get(agent.agent_id) is replaced:
+            if self._live.get(agent.agent_id) is stream:
                 del self._live[agent.agent_id]
                 await self._relay.gone(agent.project_id, agent.agent_id)
-            log.info("agent gone", extra={"fields": {"agent": agent.agent_id}})
+            log.info("agent gone", extra={"fields": {"agent": agent.agent_id, "why": stream.why}})
 
-    async def _down(self, message: Msg, out: asyncio.Queue[link_pb2.Down | None]) -> None:
-        """From the bus to the agent. A command is answered ("sent") only once it stands in the stream's queue."""
+    async def _down(self, message: Msg, out: asyncio.Queue[link_pb2.Down | None], stream: OpenStream) -> None:
+        """From the bus to the agent. A command is answered ("sent") only once it stands in the stream's queue; a suspected clone gets none."""
         what = message.subject.rsplit(".", 1)[-1]
         try:
             if what == "command":
+                if not self._relay.clones.trusted(stream.agent_id, stream.boot_id):
+                    return
                 out.put_nowait(link_pb2.Down(command=message.data))
                 if message.reply:
                     await message.respond(b"")
@@ -156,41 +165,50 @@ class EdgeLink(link_pb2_grpc.EdgeLinkServicer):
                 out.put_nowait(None)
 
 
-def peer(context: grpc.aio.ServicerContext) -> tuple[str, str]:
-    """(URI identity, serial hex) of the client certificate; ("", "") when there is none."""
+def peer(context: grpc.aio.ServicerContext) -> tuple[str, str, int]:
+    """(URI identity, serial hex, end in UTC milliseconds) of the client certificate; ("", "", 0) when there is none."""
     auth = context.auth_context()
     pem = auth.get("x509_pem_cert", [b""])[0]
     if not pem:
-        return "", ""
+        return "", "", 0
     certificate = x509.load_pem_x509_certificate(pem)
     try:
         names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value.get_values_for_type(x509.UniformResourceIdentifier)
     except x509.ExtensionNotFound:
-        return "", ""
-    return (names[0] if names else ""), f"{certificate.serial_number:x}"
+        return "", "", 0
+    return (names[0] if names else ""), f"{certificate.serial_number:x}", int(certificate.not_valid_after_utc.timestamp() * 1000)
 
 
 async def serve(home: Path) -> None:
     """Run until SIGTERM."""
     settings = load(home)
     client = await connect(settings.effective_nats_url, settings.credentials, "gateway")
-    directory = LedgerDirectory(open_ledger(settings.effective_ledger_url))
-    relay = Relay(client, directory, partitions=settings.partitions, heartbeat_s=settings.heartbeat_s)
+    ledger = open_ledger(settings.effective_ledger_url)
+    directory, agents, clones = LedgerDirectory(ledger), AgentService(ledger), CloneWatch()
+    relay = Relay(client, directory, partitions=settings.partitions, heartbeat_s=settings.heartbeat_s, agents=agents, clones=clones)
     await relay.start()
-    authority = Authority(settings.credentials, EDGE_ZONE)
-    certificate, key = authority.server(settings.credentials, "gateway", ["localhost", "127.0.0.1", "kang-gateway", settings.gateway_host])
-    credentials = grpc.ssl_server_credentials([(key.read_bytes(), certificate.read_bytes())], authority.certificate_file.read_bytes(), require_client_auth=True)
+    watch = TrustWatch(directory, agents, None if settings.nats_url else AuthorityClient(settings.home), clones, wall_ms=now_ms)
+    watching = asyncio.create_task(watch.run(), name="trust")
+    enrolment = Enrolment(settings, directory, agents, wall_ms=now_ms)
+    listener = await enrolment.start()
+    mine = settings.credentials
+    credentials = grpc.ssl_server_credentials([((mine / "gateway.key").read_bytes(), (mine / "gateway.pem").read_bytes())], (mine / "edge-clients.pem").read_bytes(), require_client_auth=True)
     server = grpc.aio.server(options=[
         ("grpc.max_receive_message_length", 2 << 20), ("grpc.keepalive_time_ms", 20_000), ("grpc.keepalive_timeout_ms", 10_000),
         ("grpc.http2.min_ping_interval_without_data_ms", 5_000), ("grpc.keepalive_permit_without_calls", 1), ("grpc.so_reuseport", 0),
         ("grpc.max_connection_age_ms", 3_600_000), ("grpc.max_connection_age_grace_ms", 10_000)])
-    link_pb2_grpc.add_EdgeLinkServicer_to_server(EdgeLink(relay, client), server)  # type: ignore[no-untyped-call]  # generated
+    link_pb2_grpc.add_EdgeLinkServicer_to_server(EdgeLink(relay, client, watch), server)  # type: ignore[no-untyped-call]  # generated
     server.add_secure_port(f"{settings.gateway_host}:{settings.gateway_port}", credentials)
     await server.start()
     log.info("gateway listens on %s:%d", settings.gateway_host, settings.gateway_port)
     stop = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
-    await stop.wait()
+    stopping = asyncio.create_task(stop.wait())
+    await asyncio.wait({stopping, watching}, return_when=asyncio.FIRST_COMPLETED)
+    if watching.done():
+        watching.result()
+    watching.cancel()
+    listener.close()
     await server.stop(2)
     await client.close()
 
@@ -201,6 +219,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--home", type=Path, required=True)
     args = parser.parse_args(argv)
     configure("gateway")
+    self_test()
     asyncio.run(serve(args.home))
 
 

@@ -20,6 +20,8 @@ from cloud import __version__
 from cloud.bus.streams import STREAM_BYTES, ensure_results, ensure_stream
 from cloud.core.clock import now_ms
 from cloud.core.ports import AgentInfo, ProjectDirectory
+from cloud.functions.devices.agents_service import AgentService
+from cloud.gateways.trust import CloneWatch
 from cloud.runtime.placement import partition_for
 from protos import subjects
 from protos.kang.v1 import link_pb2, telemetry_pb2
@@ -33,7 +35,8 @@ MAX_SEALED = 1 << 20
 class Relay:
     """Between agents and the bus."""
 
-    def __init__(self, client: Client, directory: ProjectDirectory, *, partitions: int, heartbeat_s: int) -> None:
+    def __init__(self, client: Client, directory: ProjectDirectory, *, partitions: int, heartbeat_s: int, agents: AgentService, clones: CloneWatch) -> None:
+        self._agents, self.clones = agents, clones
         self._client = client
         self._js = client.jetstream(timeout=5)
         self._directory = directory
@@ -113,7 +116,9 @@ class Relay:
     async def heartbeat(self, beat: telemetry_pb2.Heartbeat) -> link_pb2.Welcome:
         """Publish presence; answer with the platform's time, signed by the command service when the agent needs it."""
         self.counters["heartbeats"] += 1
-        await self._client.publish(f"presence.{beat.project_id}.{beat.agent_id}", beat.SerializeToString())
+        await self._judge(beat)
+        if self.clones.trusted(beat.agent_id, beat.boot_id):  # a command must echo the challenge heard last: never the suspected clone's
+            await self._client.publish(f"presence.{beat.project_id}.{beat.agent_id}", beat.SerializeToString())
         welcome = link_pb2.Welcome(wall_ms=now_ms(), heartbeat_s=self._heartbeat_s, window=WINDOW, version=__version__)
         if not beat.clock_trusted or (beat.agent_id, beat.boot_id) not in self._signed:
             try:
@@ -124,6 +129,16 @@ class Relay:
             except (TimeoutError, nats.errors.Error, OSError):
                 log.warning("no signed time: the command service does not answer")
         return welcome
+
+    async def _judge(self, beat: telemetry_pb2.Heartbeat) -> None:
+        """Two live boots of one key; keys of before whose last batch is acknowledged."""
+        if self.clones.heard(beat.agent_id, beat.boot_id) and await asyncio.to_thread(self._agents.suspect, beat.agent_id, f"boots {beat.boot_id.hex()[:8]} and another both live"):
+            log.error("two live boots of one key: %s", beat.agent_id)
+            await self._client.publish(f"event.{beat.project_id}", json.dumps({"type": "agent", "project_id": beat.project_id, "agent_id": beat.agent_id, "clone": True}).encode())
+        known = self._directory.agent(beat.agent_id)
+        if known is not None and not beat.spool_batches and any(
+                f.stream == "batch" and f.epoch == beat.epoch and f.last_sequence is not None and f.last_sequence <= beat.last_sequence for f in known.former_keys):
+            await asyncio.to_thread(self._agents.drained, beat.agent_id, beat.epoch, beat.last_sequence)
 
     async def live(self, agent: AgentInfo, frame: telemetry_pb2.LiveFrame) -> None:
         """Pass a live frame on to whoever is looking; best effort."""

@@ -15,7 +15,7 @@ from cloud.core.ports import ProjectDirectory
 from cloud.historian.columns import Columns, decode
 from protos import batch as batches
 from protos import subjects
-from protos.envelope import EnvelopeError, Header, Kind, Opener, identity_hash
+from protos.envelope import EnvelopeError, Header, Kind, Opened, Opener, identity_hash
 from protos.kang.v1 import telemetry_pb2 as pb
 
 RELEASE_AGENT: Final = "_release"  # batches the platform itself puts back from the quarantine
@@ -71,6 +71,27 @@ class Decoder:
             key = self._loaded[public] = Ed25519PublicKey.from_public_bytes(public)
         return key
 
+    def _verify(self, opened: Opened, agent_id: str, public: bytes, identity: str) -> None:
+        """Check the signature; an agent that changes its key may have signed with the one before, and our picture of it may be a moment old.
+
+        Raises:
+            EnvelopeError: sender or signature.
+        """
+        fresh = getattr(self._directory, "refresh", None)
+        for attempt in (0, 1):
+            known = self._directory.agent(agent_id) if agent_id != RELEASE_AGENT else None
+            candidates = known.verifying_keys("batch", opened.header.epoch, opened.header.sequence) if known is not None else (public,)
+            for k, candidate in enumerate(candidates):
+                try:
+                    opened.verify(self._key(candidate), identity)
+                except EnvelopeError:
+                    if k == len(candidates) - 1 and (attempt or fresh is None or known is None):
+                        raise
+                else:
+                    return
+            if fresh is not None:
+                fresh()
+
     def open(self, subject: str, data: bytes) -> Arrived | Rejected:
         """Open one message of a telemetry subject `tel.<partition>.<project>.<agent>`."""
         parts = subject.split(".")
@@ -88,7 +109,7 @@ class Decoder:
             if header.sender == identity_hash(identity):
                 epoch, sequence = header.epoch, header.sequence
             opened = self._opener.open(data, Kind.BATCH)
-            opened.verify(self._key(public), identity)
+            self._verify(opened, agent_id, public, identity)
             parsed = batches.parse(opened.body)
         except EnvelopeError as error:
             return Rejected(project_id, agent_id, epoch, sequence, f"envelope_{error.reason}", error.message("en"), data)

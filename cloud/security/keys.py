@@ -77,7 +77,8 @@ def shared_secret(path: Path) -> str:
 _PREFIX_SEED, _PREFIX_USER = 18 << 3, 20 << 3
 
 
-def _crc16(data: bytes) -> bytes:
+def crc16(data: bytes) -> bytes:
+    """CRC-16/XMODEM as nkeys carry it, little-endian."""
     crc = 0
     for byte in data:
         crc ^= byte << 8
@@ -91,7 +92,7 @@ def nkey_seed(path: Path) -> tuple[bytes, str]:
     if not path.exists():
         raw = raw_private(Ed25519PrivateKey.generate())
         head = bytes([_PREFIX_SEED | (_PREFIX_USER >> 5), (_PREFIX_USER & 31) << 3])
-        write_secret(path, base64.b32encode(head + raw + _crc16(head + raw)).rstrip(b"="))
+        write_secret(path, base64.b32encode(head + raw + crc16(head + raw)).rstrip(b"="))
     seed = read_secret(path)
     raw = base64.b32decode(seed + b"=" * (-len(seed) % 8))[2:34]
     return seed, nkey_public(Ed25519PrivateKey.from_private_bytes(raw).public_key().public_bytes_raw())
@@ -100,4 +101,4 @@ def nkey_seed(path: Path) -> tuple[bytes, str]:
 def nkey_public(raw_public: bytes) -> str:
     """NATS text form of an Ed25519 public key as a user."""
     body = bytes([_PREFIX_USER]) + raw_public
-    return base64.b32encode(body + _crc16(body)).rstrip(b"=").decode()
+    return base64.b32encode(body + crc16(body)).rstrip(b"=").decode()

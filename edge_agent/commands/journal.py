@@ -114,6 +114,17 @@ class Journal:
         finally:
             self._forget()
 
+    @contextmanager
+    def still(self) -> Iterator[None]:
+        """While held, no result is sealed."""
+        with self._lock:
+            yield
+
+    def use_key(self, key: Ed25519PrivateKey) -> None:
+        """Sign with another key from the next result on."""
+        with self._lock:
+            self._key = key
+
     def _forget(self) -> None:
         self._holds.clear()
         self._lockouts.clear()

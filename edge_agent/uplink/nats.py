@@ -52,6 +52,8 @@ class Nats:
             try:
                 client = await nats.connect(self._url, allow_reconnect=False, connect_timeout=5, closed_cb=_setter(closed), disconnected_cb=_setter(closed),
                                             error_cb=_quiet, **self._security())
+            except (ValueError, ssl.SSLError) as error:
+                log.error("the certificate files cannot be used", extra={"fields": {"why": str(error)}})
             except (nats.errors.Error, OSError, TimeoutError) as error:
                 log.warning("uplink not reached", extra={"fields": {"why": str(error) or type(error).__name__}})
             else:
@@ -72,6 +74,9 @@ class Nats:
         seed = self._credentials / "nats.seed"
         if seed.exists():
             options["nkeys_seed_str"] = seed.read_text(encoding="ascii").strip()
+        token = self._credentials / "nats.jwt"
+        if token.exists():
+            options["user_jwt_cb"] = lambda: bytearray(token.read_bytes().strip())  # renewed once a day beside us
         if self._url.startswith("tls://"):
             context = ssl.create_default_context(cafile=self._credentials / "zone-ca.pem")
             if (self._credentials / "agent.pem").exists():

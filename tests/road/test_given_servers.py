@@ -28,7 +28,8 @@ async def test_readings_reach_a_given_historian_through_a_given_nats(tmp_path: P
         mine = tmp_path / "platform" / "credentials"
         mine.mkdir(parents=True, mode=0o700)
         theirs = servers.settings.credentials
-        for name, as_name in (("nats-platform.seed", "nats-platform.seed"), ("store.secret", "store.secret"), ("edge-ca.pem", "nats-ca.pem")):
+        for name, as_name in (("nats-platform.seed", "nats-platform.seed"), ("store.secret", "store.secret"), ("edge-ca.pem", "nats-ca.pem"), ("nats-platform.jwt", "nats-platform.jwt"),
+                              ("platform-nats.pem", "nats-client.pem"), ("platform-nats.key", "nats-client.key")):
             shutil.copy(theirs / name, mine / as_name)
         with Stack(tmp_path / "platform", only=("control", "gateway"), partitions=2, nats_url=f"tls://127.0.0.1:{servers.settings.nats_port}",
                    historian_url=f"clickhouse://127.0.0.1:{servers.settings.store_port}") as platform:

@@ -14,7 +14,8 @@ from typing import Any
 
 from sqlalchemy import select
 
-from cloud.core.ports import AgentInfo, AlarmRule, DeviceInfo, PointSetting, ProjectInfo
+from cloud.core.ports import AgentInfo, AlarmRule, DeviceInfo, FormerKey, PointSetting, ProjectInfo
+from cloud.functions.devices.agents_tables import AgentCertificate, AgentFormerKey, AgentTrust
 from cloud.functions.devices.service import DIRECTORY
 from cloud.functions.devices.tables import Agent, Device, DeviceTemplate, Project, Region, TemplatePoint
 from cloud.functions.devices.templates import alarm_rules
@@ -113,8 +114,16 @@ def _draw(ledger: Ledger) -> _Picture:
         projects = {p.id: ProjectInfo(
             p.id, p.code, p.name_zh, p.name_en, p.region_code, p.latitude, p.longitude, p.timezone, p.heated_area_m2, p.kind, p.dedicated_host,
             p.attributes) for p in session.scalars(select(Project).order_by(Project.id))}
+        serials: dict[str, list[str]] = {}
+        for serial, agent_id in session.execute(select(AgentCertificate.serial, AgentCertificate.agent_id).where(AgentCertificate.state.in_(("issued", "active")))):
+            serials.setdefault(agent_id, []).append(serial)
+        former: dict[str, list[FormerKey]] = {}
+        for f in session.scalars(select(AgentFormerKey).where(AgentFormerKey.retired_ms.is_(None)).order_by(AgentFormerKey.id)):
+            former.setdefault(f.agent_id, []).append(FormerKey(f.stream, f.signing_public, f.epoch, f.last_sequence))
+        cloned = set(session.scalars(select(AgentTrust.agent_id).where(AgentTrust.clone_ms.is_not(None))))
         agents = {a.agent_id: AgentInfo(
-            a.agent_id, a.project_id, a.signing_public, a.box_public, a.uplink, a.revoked, a.certificate_serial)
+            a.agent_id, a.project_id, a.signing_public, a.box_public, a.uplink, a.revoked, a.certificate_serial, frozenset(serials.get(a.agent_id, ())),
+            tuple(former.get(a.agent_id, ())), a.agent_id in cloned)
             for a in session.scalars(select(Agent).order_by(Agent.agent_id))}
         settings: dict[int, dict[int, PointSetting]] = {}
         for t in session.scalars(select(TemplatePoint)):

@@ -1,0 +1,301 @@
+"""The enrolment listener: a box's first certificate by token, its next ones by the certificate it has, its NATS token for a day.
+
+HTTPS with a handful of fixed questions, JSON in and out. A box that has a valid certificate shows it (mutual TLS); one whose certificate ended
+within the grace sends it along and signs with its key. Must not know: what agents measure, who sits at the portal.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import datetime as dt
+import json
+import logging
+import ssl
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from typing import Any, Final
+
+from cryptography import x509
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from cloud.core.ports import ProjectDirectory
+from cloud.core.settings import Settings
+from cloud.functions.devices.agents_service import AgentService, BoxKeys, renewal_refused, token_refused
+from cloud.runtime.placement import partition_for
+from cloud.security import keys
+from cloud.security.authority import AuthorityClient
+from cloud.security.certificates import GRACE
+from protos import subjects
+from protos.errors import KangError
+
+log = logging.getLogger("kang.enrolment")
+MAX_HEAD, MAX_BODY, CONNECTIONS, TIMEOUT_S = 8 << 10, 64 << 10, 128, 10
+#: Refusals an address may collect in a minute before it has to wait.
+REFUSALS: Final = 20
+
+
+class InputError(KangError):
+    """A request of a box cannot be read."""
+
+    code = "E-ENROL-INPUT"
+    zh = "请求格式不正确：{problem}。请升级 kang-edge 后重试。"
+    en = "The request cannot be read: {problem}. Upgrade kang-edge and try again."
+
+
+class WaitError(KangError):
+    """Too many refusals from one address."""
+
+    code = "E-ENROL-WAIT"
+    zh = "该地址失败次数过多，请一分钟后再试。"
+    en = "Too many refusals from this address. Try again in a minute."
+
+
+def platform_facts(settings: Settings) -> dict[str, Any]:
+    """What a box keeps of its platform (platform.json)."""
+    return {"telemetry_box": keys.box_key(settings.credentials / "telemetry.x25519").public_key().public_bytes_raw().hex(),
+            "command_signing": (settings.credentials / "command.pub").read_bytes().hex(), "gateway_name": "kang-gateway",
+            "enrolment": {"host": settings.reached_at, "port": settings.enrolment_port}}
+
+
+class Enrolment:
+    """Answers boxes."""
+
+    def __init__(self, settings: Settings, directory: ProjectDirectory, service: AgentService, *, wall_ms: Callable[[], int]) -> None:
+        self._settings, self._directory, self._service, self._wall_ms = settings, directory, service, wall_ms
+        self._authority = AuthorityClient(settings.home)
+        self._refused: OrderedDict[str, tuple[int, int]] = OrderedDict()
+        self._busy = asyncio.Semaphore(CONNECTIONS)
+        self.counters = {"enrolled": 0, "renewed": 0, "grace": 0, "sessions": 0, "refused": 0}
+        self._questions: dict[str, Callable[[dict[str, Any], x509.Certificate | None], dict[str, Any]]] = {
+            "/v1/enrol": self._enrol, "/v1/renew": self._renew, "/v1/confirm": self._confirm, "/v1/session": self._session}
+
+    def context(self) -> ssl.SSLContext:
+        """TLS 1.3 with our gateway's certificate; a client's is asked for and, when shown, must be one of the edge zone."""
+        credentials = self._settings.credentials
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.minimum_version = ssl.TLSVersion.TLSv1_3
+        context.load_cert_chain(credentials / "gateway.pem", credentials / "gateway.key")
+        context.load_verify_locations(cafile=credentials / "edge-clients.pem")
+        context.verify_mode = ssl.CERT_OPTIONAL
+        context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+        return context
+
+    async def start(self) -> asyncio.Server:
+        """Listen."""
+        return await asyncio.start_server(self._serve, self._settings.gateway_host, self._settings.enrolment_port, ssl=self.context(), limit=MAX_HEAD, backlog=512, ssl_handshake_timeout=TIMEOUT_S)
+
+    # -- one call -----------------------------------------------------------------------------------------------------
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        address = str((writer.get_extra_info("peername") or ("?",))[0])
+        status, answer = 500, {"code": "E-KANG", "zh": KangError.zh, "en": KangError.en}
+        try:
+            async with self._busy, asyncio.timeout(TIMEOUT_S * 3):
+                status, answer = await self._answer(reader, writer, address)
+        except (ConnectionError, asyncio.IncompleteReadError, TimeoutError, ssl.SSLError):
+            writer.close()
+            return
+        except Exception:
+            log.exception("a call failed")
+        try:
+            body = json.dumps(answer).encode()
+            writer.write(f"HTTP/1.1 {status} {'OK' if status == 200 else 'Refused'}\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n".encode() + body)
+            await writer.drain()
+            writer.close()
+        except (ConnectionError, ssl.SSLError):
+            return
+
+    async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, address: str) -> tuple[int, dict[str, Any]]:
+        try:
+            self._may(address)
+            method, path, body = await _read(reader)
+            if (method, path) == ("GET", "/v1/roots"):
+                return 200, {"roots": (self._settings.credentials / "edge-ca.pem").read_text()}
+            question = self._questions.get(path)
+            if method != "POST" or question is None:
+                raise InputError(problem="no such question")
+            shown = writer.get_extra_info("ssl_object").getpeercert(binary_form=True)
+            certificate = x509.load_der_x509_certificate(shown) if shown else None
+            return 200, await asyncio.to_thread(question, body, certificate)
+        except KangError as error:
+            self._count(address)
+            log.warning("refused %s", address, extra={"fields": {"address": address, "code": error.code, "why": str(error)}})
+            return (503 if error.code == "E-CA" else 429 if isinstance(error, WaitError) else 403), {"code": error.code, "zh": error.message("zh"), "en": error.message("en")}
+
+    def _may(self, address: str) -> None:
+        minute, count = self._refused.get(address, (0, 0))
+        if minute == int(time.monotonic() // 60) and count >= REFUSALS:
+            raise WaitError
+
+    def _count(self, address: str) -> None:
+        self.counters["refused"] += 1
+        now = int(time.monotonic() // 60)
+        minute, count = self._refused.pop(address, (now, 0))
+        self._refused[address] = (now, count + 1 if minute == now else 1)
+        if len(self._refused) > 10_000:
+            self._refused.popitem(last=False)
+
+    # -- questions ----------------------------------------------------------------------------------------------------
+
+    def _enrol(self, body: dict[str, Any], _: x509.Certificate | None) -> dict[str, Any]:
+        """The first certificate: {token, csr, signing_public, box_public, nkey, hardware_id}."""
+        token, hardware = _text(body, "token", 64), _text(body, "hardware_id", 120)
+        found = self._service.look_up(token, hardware)
+        box = BoxKeys(_key(body, "signing_public"), _key(body, "box_public"), _text(body, "nkey", 60) if found.uplink == "nats" else "", hardware)
+        issued = self._authority.agent(_text(body, "csr", 8000).encode(), found.project_id, found.agent_id)
+        jwt = self._jwt(found.project_id, found.agent_id, found.uplink, box.nkey)
+        try:
+            self._service.enrol(token, box, serial=issued.serial, not_after_ms=issued.not_after_ms)
+        except KangError as error:
+            if error.code == "E-REGISTER":
+                raise token_refused() from error
+            raise
+        self.counters["enrolled"] += 1
+        uplink = {"kind": "grpc", "address": f"{self._settings.reached_at}:{self._settings.gateway_port}"} if found.uplink == "grpc" else {"kind": "nats", "url": self._nats_url()}
+        return {**self._given(issued.chain, jwt), "agent_id": found.agent_id, "project_id": found.project_id, "platform": platform_facts(self._settings),
+                "site": {"project_id": found.project_id, "agent_id": found.agent_id, "partitions": self._settings.partitions, "uplink": {**uplink, "partition": self._partition(found.project_id)}}}
+
+    def _renew(self, body: dict[str, Any], shown: x509.Certificate | None) -> dict[str, Any]:
+        """The next certificate and signing key: {certificate, request: JSON text of {csr, signing_public, nkey, hardware_id}, signature by the certificate's key}."""
+        certificate = shown if shown is not None else self._ended(_text(body, "certificate", 8000))
+        text = _text(body, "request", 16_000)
+        public = certificate.public_key()
+        try:
+            assert isinstance(public, ec.EllipticCurvePublicKey)
+            public.verify(bytes.fromhex(_text(body, "signature", 300)), text.encode(), ec.ECDSA(hashes.SHA256()))
+            wanted = json.loads(text)
+            if not isinstance(wanted, dict):
+                raise ValueError("not an object")
+        except (InvalidSignature, AssertionError):
+            raise renewal_refused() from None
+        except ValueError as error:
+            raise InputError(problem=str(error)) from None
+        project_id, agent_id, serial = _whose(certificate)
+        grace, hardware = shown is None, _text(wanted, "hardware_id", 120)
+        self._service.renewable(agent_id, project_id, serial, hardware, grace=grace)
+        signing, nkey = _key(wanted, "signing_public"), _text(wanted, "nkey", 60, missing="")
+        issued = self._authority.agent(_text(wanted, "csr", 8000).encode(), project_id, agent_id)
+        agent = self._directory.agent(agent_id)
+        jwt = self._jwt(project_id, agent_id, agent.uplink if agent is not None else "grpc", nkey)
+        self._service.renew(agent_id, signing=signing, nkey=nkey, serial=issued.serial, not_after_ms=issued.not_after_ms, grace=grace)
+        self.counters["grace" if grace else "renewed"] += 1
+        return self._given(issued.chain, jwt)
+
+    def _confirm(self, body: dict[str, Any], shown: x509.Certificate | None) -> dict[str, Any]:
+        """Over the new certificate: {changed: {batch: [epoch, last], result: [epoch, last]}}."""
+        if shown is None:
+            raise renewal_refused()
+        _, agent_id, serial = _whose(shown)
+        changed: dict[str, tuple[bytes, int]] = {}
+        try:
+            for stream in ("batch", "result"):
+                epoch, last = body["changed"][stream]
+                changed[stream] = (bytes.fromhex(epoch), int(last))
+                if len(changed[stream][0]) != 16 or not 0 <= changed[stream][1] < 1 << 62:
+                    raise ValueError(stream)
+        except (KeyError, TypeError, ValueError) as error:
+            raise InputError(problem=f"changed: {error}") from None
+        self._service.confirm(agent_id, serial, changed)
+        return {}
+
+    def _session(self, _: dict[str, Any], shown: x509.Certificate | None) -> dict[str, Any]:
+        """Over a valid certificate: the NATS token of a day."""
+        if shown is None:
+            raise renewal_refused()
+        project_id, agent_id, serial = _whose(shown)
+        agent = self._directory.agent(agent_id)
+        if agent is None or agent.project_id != project_id or agent.revoked or serial not in {agent.certificate_serial, *agent.certificates}:
+            raise renewal_refused()
+        self.counters["sessions"] += 1
+        return {"nats_jwt": self._jwt(project_id, agent_id, agent.uplink, self._service.nkey(agent_id)), "roots": (self._settings.credentials / "edge-ca.pem").read_text()}
+
+    # -- parts --------------------------------------------------------------------------------------------------------
+
+    def _ended(self, pem: str) -> x509.Certificate:
+        """A certificate of our edge zone that ended within the grace, sent along because TLS would not take it."""
+        try:
+            certificate = x509.load_pem_x509_certificates(pem.encode())[0]
+            known = x509.load_pem_x509_certificates((self._settings.credentials / "edge-clients.pem").read_bytes())
+        except (ValueError, IndexError):
+            raise InputError(problem="not a certificate") from None
+        late = dt.datetime.fromtimestamp(self._wall_ms() / 1000, dt.UTC) - certificate.not_valid_after_utc
+        for authority in known:
+            try:
+                certificate.verify_directly_issued_by(authority)
+            except (ValueError, TypeError, InvalidSignature):
+                continue
+            if late <= GRACE:
+                return certificate
+        raise renewal_refused()
+
+    def _given(self, chain: bytes, jwt: str) -> dict[str, Any]:
+        return {"certificate": chain.decode(), "roots": (self._settings.credentials / "edge-ca.pem").read_text(), "nats_jwt": jwt, "wait_s": 3}
+
+    def _partition(self, project_id: int) -> int:
+        project = self._directory.project(project_id)
+        if project is None:
+            raise token_refused()
+        return partition_for(project, self._settings.partitions)
+
+    def _nats_url(self) -> str:
+        return self._settings.nats_url or f"tls://{self._settings.reached_at}:{self._settings.nats_port}"
+
+    def _jwt(self, project_id: int, agent_id: str, uplink: str, nkey: str) -> str:
+        return self._authority.nats_user(nkey, project_id, agent_id, self._partition(project_id)) if uplink == "nats" and not self._settings.nats_url else ""
+
+
+async def _read(reader: asyncio.StreamReader) -> tuple[str, str, dict[str, Any]]:
+    """Method, path and JSON body of one HTTP/1.1 request.
+
+    Raises:
+        InputError: it is not one, or too large.
+    """
+    try:
+        async with asyncio.timeout(TIMEOUT_S):
+            head = (await reader.readuntil(b"\r\n\r\n")).decode("ascii")
+            first, *lines = head.split("\r\n")
+            method, path, version = first.split(" ")
+            fields = {name.strip().lower(): value.strip() for name, _, value in (line.partition(":") for line in lines if line)}
+            size = int(fields.get("content-length", "0"))
+            if not version.startswith("HTTP/1.") or "transfer-encoding" in fields or not 0 <= size <= MAX_BODY:
+                raise InputError(problem="a request of at most 64 kB with its length")
+            body = json.loads(await reader.readexactly(size)) if size else {}
+    except (ValueError, asyncio.LimitOverrunError) as error:
+        raise InputError(problem=type(error).__name__) from None
+    if not isinstance(body, dict):
+        raise InputError(problem="the body must be an object")
+    return method, path, body
+
+
+def _whose(certificate: x509.Certificate) -> tuple[int, str, str]:
+    """(project, agent, serial) of an agent's certificate."""
+    try:
+        name = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value.get_values_for_type(x509.UniformResourceIdentifier)[0]
+        _, _, _, project, _, agent_id = name.split("/")
+        if name != subjects.agent_identity(int(project), agent_id):
+            raise renewal_refused()
+        return int(project), agent_id, f"{certificate.serial_number:x}"
+    except (x509.ExtensionNotFound, IndexError, ValueError):
+        raise renewal_refused() from None
+
+
+def _text(body: dict[str, Any], name: str, limit: int, *, missing: str | None = None) -> str:
+    value = body.get(name, missing)
+    if not isinstance(value, str) or len(value) > limit:
+        raise InputError(problem=f"{name} must be text of at most {limit} characters")
+    return value
+
+
+def _key(body: dict[str, Any], name: str) -> bytes:
+    try:
+        value = bytes.fromhex(_text(body, name, 64))
+    except ValueError:
+        value = b""
+    if len(value) != 32:
+        raise InputError(problem=f"{name} must be 32 bytes in hex")
+    return value
+
+

@@ -1,0 +1,270 @@
+"""The CA process: the only one that reads the keys of the zones' intermediates and of NATS's operator and accounts.
+
+Answers typed questions over a Unix socket to processes of its own user; every certificate it signs leaves a line in `issued.jsonl`.
+It alone uses NATS's system account. Must not know: HTTP, the ledger, who may admit whom (the askers judge that).
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import base64
+import datetime as dt
+import fcntl
+import json
+import logging
+import os
+import signal
+import socket
+import struct
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import nats
+import nats.errors
+
+from cloud.bus.connection import tls_context
+from cloud.core.log import configure
+from cloud.core.settings import Settings, load
+from cloud.security import certificates, nats_tokens
+from cloud.security.authority import socket_path
+from cloud.security.certificates import EDGE_ZONE, PLATFORM_ZONE, THIRD_ZONE, Pki, fingerprint
+from cloud.security.keys import read_secret, write_secret
+from cloud.security.nats_tokens import ACCOUNT, OPERATOR, USER, NatsKey
+from protos import subjects
+from protos.errors import KangError
+from protos.suites import self_test
+
+log = logging.getLogger("kang.ca")
+MAX_MESSAGE = 64 << 10
+
+
+class Refused(Exception):  # noqa: N818 - reads as the answer it becomes
+    """A question that is not answered, and why."""
+
+
+class NatsTrust:
+    """Operator, accounts and revocations of our own NATS server."""
+
+    def __init__(self, settings: Settings, folder: Path) -> None:
+        self._settings, self._folder = settings, folder
+        self.operator = self._key("nats-operator", OPERATOR)
+        self.system = self._key("nats-system", ACCOUNT)
+        self.account = self._key("nats-account", ACCOUNT)
+        self._me = self._key("nats-ca", USER)
+        self._client: Any = None
+        self._pushing = asyncio.Lock()
+
+    def _key(self, name: str, kind: int) -> NatsKey:
+        file = self._folder / f"{name}.seed"
+        if not file.exists():
+            write_secret(file, NatsKey.make(kind).seed)
+        return NatsKey.from_seed(read_secret(file))
+
+    def prepare(self) -> None:
+        """Write the accounts' JWTs where our server reads them at its start."""
+        target = self._settings.home / "nats-jwt"
+        target.mkdir(mode=0o700, exist_ok=True)
+        now = int(time.time())
+        for key, name, jetstream in ((self.system, "SYSTEM", False), (self.account, "KANG", True)):
+            revoked = self._revoked() if jetstream else {}
+            (target / f"{key.public}.jwt").write_text(nats_tokens.account_jwt(self.operator, key.public, name, issued_s=now, revoked=revoked, jetstream=jetstream))
+
+    def description(self) -> dict[str, str]:
+        """What the server's configuration says of us."""
+        return {"operator": nats_tokens.operator_jwt(self.operator, self.system.public, issued_s=int(time.time())), "system_account": self.system.public, "account": self.account.public}
+
+    def agent(self, nkey: str, project_id: int, agent_id: str, partition: int) -> str:
+        """A site's user for a day: its own telemetry, results and upward subjects; what is addressed to it, and its own inbox."""
+        if not nats_tokens.valid_user_key(nkey):
+            raise Refused("not a NATS user key")
+        mine, now = f"{project_id}.{agent_id}", int(time.time())
+        return nats_tokens.user_jwt(
+            self.account, nkey, agent_id, issued_s=now, expires_s=now + nats_tokens.USER_LIFE_S,
+            publish=[f"tel.{partition:03d}.{mine}", f"ctl.{mine}", f"up.{mine}.>"], subscribe=[f"down.{mine}.>", f"_INBOX.{agent_id}.>"])
+
+    def platform(self, nkey: str) -> str:
+        """The platform's own user."""
+        if not nats_tokens.valid_user_key(nkey):
+            raise Refused("not a NATS user key")
+        return nats_tokens.user_jwt(self.account, nkey, "platform", issued_s=int(time.time()))
+
+    def _revoked(self) -> dict[str, int]:
+        file = self._folder / "nats-revoked.json"
+        return dict(json.loads(file.read_text())) if file.exists() else {}
+
+    async def revoke(self, wanted: dict[str, int]) -> float:
+        """Make these the revoked users (nkey: second up to which its JWTs are refused) and cut their connections; returns seconds taken, 0 = nothing new."""
+        async with self._pushing:
+            if wanted == self._revoked():
+                return 0.0
+            started = time.monotonic()
+            token = nats_tokens.account_jwt(self.operator, self.account.public, "KANG", issued_s=int(time.time()), revoked=wanted)
+            client = await self._connection()
+            answer = json.loads((await client.request("$SYS.REQ.CLAIMS.UPDATE", token.encode(), timeout=5)).data)
+            if "error" in answer:
+                raise Refused(f"NATS refuses the account: {answer['error']}")
+            write_secret(self._folder / "nats-revoked.json", json.dumps(wanted).encode())
+            return time.monotonic() - started
+
+    async def _connection(self) -> Any:
+        if self._client is None or not self._client.is_connected:
+            jwt = nats_tokens.user_jwt(self.system, self._me.public, "ca", issued_s=int(time.time()))
+            credentials = self._settings.credentials
+            self._client = await nats.connect(
+                self._settings.effective_nats_url, name="ca", tls=tls_context(credentials / "edge-ca.pem", credentials / "platform-nats.pem", credentials / "platform-nats.key"), allow_reconnect=False,
+                connect_timeout=5, user_jwt_cb=lambda: bytearray(jwt.encode()), signature_cb=lambda nonce: base64.b64encode(self._me.private.sign(nonce.encode())))
+        return self._client
+
+
+class Service:
+    """Answers one question after the other; signing takes a fraction of a millisecond."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        folder = settings.home / "pki"
+        self.pki = Pki(folder, settings.credentials)
+        self.pki.prepare()
+        self.nats = NatsTrust(settings, folder)
+        self.nats.prepare()
+        self._issued = folder / "issued.jsonl"
+        self.asked = time.monotonic()
+        self._ops: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
+            "status": self._status, "agent": self._agent, "client": self._client, "server": self._server, "nats_user": self._nats_user, "nats_platform": self._nats_platform,
+            "nats": lambda _: self.nats.description(), "take_root_offline": lambda _: {"passphrase": self.pki.root.take_offline()},
+            "retire_legacy": self._retire, "renew_zone": self._renew_zone}
+
+    async def serve_one(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """One connection, one question."""
+        try:
+            peer: socket.socket = writer.get_extra_info("socket")
+            _, uid, _ = struct.unpack("3i", peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
+            if uid not in (os.getuid(), 0):
+                raise Refused("another user's process")
+            async with asyncio.timeout(10):
+                line = await reader.readline()
+            self.asked = time.monotonic()
+            answer = await self._answer(json.loads(line))
+        except KangError as error:
+            answer = {"ok": False, "problem": error.message("en")}
+        except (Refused, ValueError, KeyError, TypeError, TimeoutError, OSError, nats.errors.Error) as error:
+            log.warning("refused: %s", error or type(error).__name__)
+            answer = {"ok": False, "problem": str(error) or type(error).__name__}
+        try:
+            writer.write(json.dumps(answer).encode() + b"\n")
+            await writer.drain()
+            writer.close()
+        except OSError:
+            return
+
+    async def _answer(self, question: dict[str, Any]) -> dict[str, Any]:
+        op = question["op"]
+        if op == "nats_revoke":
+            return {"ok": True, "seconds": await self.nats.revoke({str(k): int(v) for k, v in dict(question["revoked"]).items()})}
+        if op not in self._ops:
+            raise Refused(f"no question {op!r}")
+        return {"ok": True, **self._ops[op](question)}
+
+    def _status(self, _: dict[str, Any]) -> dict[str, Any]:
+        zones = {name: {"serial": f"{zone.certificate.serial_number:x}", "not_after_ms": int(zone.certificate.not_valid_after_utc.timestamp() * 1000)} for name, zone in self.pki.zones.items()}
+        anchor = self.pki.legacy.certificate if self.pki.legacy.exists else self.pki.root.certificate
+        return {"root_fingerprint": fingerprint(self.pki.root.certificate), "anchor_fingerprint": fingerprint(anchor), "root_offline": self.pki.root.taken_offline, "legacy": self.pki.legacy.exists, "zones": zones,
+                "server_issuer": self.pki.server_authority().certificate.subject.rfc4514_string(), "pid": os.getpid()}
+
+    def _agent(self, question: dict[str, Any]) -> dict[str, Any]:
+        identity = subjects.agent_identity(int(question["project_id"]), _word(question["agent_id"]))
+        return self._client_certificate(EDGE_ZONE, question, identity)
+
+    def _client(self, question: dict[str, Any]) -> dict[str, Any]:
+        zone = question["zone"]
+        if zone not in (PLATFORM_ZONE, THIRD_ZONE):
+            raise Refused("agents' certificates are asked for as agents'")
+        return self._client_certificate(zone, question, f"kang://{zone}/{_word(question['name'])}")
+
+    def _client_certificate(self, zone: str, question: dict[str, Any], identity: str) -> dict[str, Any]:
+        life_s = int(question.get("life_s") or 0)
+        if not 0 <= life_s <= 400 * 86_400:
+            raise Refused("a life of at most 400 days")
+        life = dt.timedelta(seconds=life_s) if life_s else certificates.AGENT_LIFE
+        chain, serial, end = self.pki.zones[zone].client(str(question["csr"]).encode(), identity, life=life)
+        self._note(zone, identity, serial, end)
+        return {"chain": chain.decode(), "serial": serial, "not_after_ms": end}
+
+    def _server(self, question: dict[str, Any]) -> dict[str, Any]:
+        name = _word(question["name"])
+        chain = self.pki.server_authority().server(str(question["csr"]).encode(), name, [str(h) for h in question["hosts"]])
+        self._note(EDGE_ZONE, f"server {name}", "", 0)
+        return {"chain": chain.decode()}
+
+    def _nats_user(self, question: dict[str, Any]) -> dict[str, Any]:
+        return {"jwt": self.nats.agent(str(question["nkey"]), int(question["project_id"]), _word(question["agent_id"]), int(question["partition"]))}
+
+    def _nats_platform(self, question: dict[str, Any]) -> dict[str, Any]:
+        return {"jwt": self.nats.platform(str(question["nkey"]))}
+
+    def _retire(self, _: dict[str, Any]) -> dict[str, Any]:
+        self.pki.retire_legacy()
+        return {}
+
+    def _renew_zone(self, question: dict[str, Any]) -> dict[str, Any]:
+        if question["zone"] not in self.pki.zones:
+            raise Refused("no such zone")
+        self.pki.renew_zone(str(question["zone"]), str(question["passphrase"]))
+        return {}
+
+    def _note(self, zone: str, identity: str, serial: str, end: int) -> None:
+        with self._issued.open("a") as out:
+            out.write(json.dumps({"at_ms": int(time.time() * 1000), "zone": zone, "identity": identity, "serial": serial, "not_after_ms": end}) + "\n")
+
+
+def _word(value: Any) -> str:
+    text = str(value)
+    if not text or len(text) > 60 or any(c in text for c in "/ .*>\t\r\n"):
+        raise Refused("a name must not be empty, too long, or contain dots, spaces, slashes or wildcards")
+    return text
+
+
+async def serve(settings: Settings, *, private: bool) -> None:
+    """Run until SIGTERM; a private one (of a command line) also ends when nobody has asked for a minute."""
+    settings.home.mkdir(parents=True, exist_ok=True)
+    (settings.home / "pki").mkdir(mode=0o700, exist_ok=True)
+    with (settings.home / "pki" / "lock").open("a") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        service = Service(settings)
+    path = socket_path(settings.home)
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    path.unlink(missing_ok=True)
+    server = await asyncio.start_unix_server(service.serve_one, path=str(path), limit=MAX_MESSAGE)
+    path.chmod(0o600)
+    mine = path.stat().st_ino
+    log.info("certificate authority ready")
+    stop = asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
+    while not stop.is_set():
+        try:
+            async with asyncio.timeout(2):
+                await stop.wait()
+        except TimeoutError:
+            if private and time.monotonic() - service.asked > 60:
+                break
+    server.close()
+    if path.exists() and path.stat().st_ino == mine:
+        path.unlink()
+
+
+def main(argv: list[str] | None = None) -> None:
+    """`python -m cloud.security.authority_service --home DIR`."""
+    parser = argparse.ArgumentParser(prog="kang-ca")
+    parser.add_argument("--home", type=Path, required=True)
+    parser.add_argument("--private", action="store_true", help="for one command line")
+    args = parser.parse_args(argv)
+    os.umask(0o077)
+    configure("ca", logging.WARNING if args.private else logging.INFO)
+    self_test()
+    asyncio.run(serve(load(args.home), private=args.private))
+
+
+if __name__ == "__main__":
+    main()
