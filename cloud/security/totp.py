@@ -21,7 +21,7 @@ def new_secret() -> str:
 
 def address(secret: str, account: str) -> str:
     """The otpauth:// address an authenticator app reads."""
-    return pyotp.TOTP(secret).provisioning_uri(account, issuer_name="Kang")
+    return pyotp.TOTP(secret).provisioning_uri(name=account, issuer_name="Kang")
 
 
 def picture(text: str) -> str:
