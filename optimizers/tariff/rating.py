@@ -1,0 +1,275 @@
+"""Rates interval energy under a tariff: bill lines by month, component, period and bracket, exact in money.
+
+Energy of an interval is uniform within it, so an interval across an edge is split by time. Money is Decimal; a component is rounded once, half up to the fen.
+Must not know: meters, customers, journals.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from decimal import ROUND_HALF_UP, Decimal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from optimizers.tariff.calendar import MINUTE_MS, Pieces, pieces
+from optimizers.tariff.model import PERIODS, Brackets, Component, Tariff
+
+Array = NDArray[np.float64]
+FEN = Decimal("0.01")
+_KWH = Decimal("0.000001")
+#: Adjustment by power factor below the standard, in per mille for each hundredth missing (1983 rule): 5 a step for the first 20, 10 for the next 5, then 20.
+_BELOW = (20, 5)
+#: Standard in hundredths -> reward in 1/10,000 a step, and at most.
+_ABOVE = {90: (15, 75), 85: (10, 110), 80: (10, 130)}
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """A line: so many kWh at one price. `amount` is not rounded; the component is."""
+
+    month: str
+    key: str
+    zh: str
+    en: str
+    period: str
+    kwh: Decimal
+    price: Decimal
+
+    @property
+    def amount(self) -> Decimal:
+        """Yuan, exact."""
+        return self.kwh * self.price
+
+
+@dataclass(frozen=True, slots=True)
+class Charge:
+    """A component of a month's bill, rounded once."""
+
+    month: str
+    key: str
+    zh: str
+    en: str
+    amount: Decimal
+
+
+@dataclass(frozen=True, slots=True)
+class Bill:
+    """What was rated: lines, charges (rounded), kWh, and where the counters of brackets stand afterwards."""
+
+    lines: list[Line]
+    charges: list[Charge]
+    kwh: Decimal
+    used: dict[str, Decimal]
+
+    @property
+    def total(self) -> Decimal:
+        """Yuan, the sum of the charges."""
+        return sum((c.amount for c in self.charges), Decimal(0))
+
+
+def rate(tariff: Tariff, start_ms: NDArray[np.int64], end_ms: NDArray[np.int64], kwh: Array, *, used: Mapping[str, Decimal] | None = None) -> Bill:
+    """Rate intervals of one account.
+
+    Args:
+        tariff: the tariff.
+        start_ms: (n,) UTC milliseconds, ascending, not overlapping.
+        end_ms: (n,) UTC milliseconds.
+        kwh: (n,) energy of each interval, not negative.
+        used: kWh already counted by each bracket in the window that is running when the first interval begins.
+
+    Raises:
+        ValueError: intervals overlap, are empty, or energy is negative or not a number.
+    """
+    start, end, energy = np.asarray(start_ms, np.int64), np.asarray(end_ms, np.int64), np.asarray(kwh, np.float64)
+    if len(start) == 0:
+        return Bill([], [], Decimal(0), dict(used or {}))
+    if (end <= start).any() or (start[1:] < end[:-1]).any():
+        raise ValueError("intervals must be ascending, not overlapping and not empty")
+    if not (np.isfinite(energy) & (energy >= 0)).all():
+        raise ValueError("energy must be a number, zero or more")
+    cut = pieces(tariff, int(start[0]), int(end[-1]))
+    (at, interval), share = _split(cut, start, end)
+    if share is not None:
+        energy = energy[interval] * share
+    lines = _component_lines(tariff, cut, at, energy)
+    counters = dict(used or {})
+    for b in tariff.brackets:
+        more, counters[b.key] = _bracket_lines(b, cut, at, energy, counters.get(b.key, Decimal(0)))
+        lines += more
+    return Bill(lines, _charges(lines), _dec(float(energy.sum())), counters)
+
+
+def _split(cut: Pieces, start: NDArray[np.int64], end: NDArray[np.int64]) -> tuple[tuple[NDArray[np.int64], NDArray[np.int64]], Array | None]:
+    """((piece of each part, interval of each part), share of the interval in the part or None when nothing is split)."""
+    first = np.searchsorted(cut.edges, start, "right") - 1
+    last = np.searchsorted(cut.edges, end, "left") - 1
+    count = last - first + 1
+    if (count == 1).all():
+        return (first, np.arange(len(start))), None
+    interval = np.repeat(np.arange(len(start)), count)
+    piece = first[interval] + np.arange(len(interval)) - np.repeat(np.cumsum(count) - count, count)
+    overlap = np.minimum(end[interval], cut.edges[piece + 1]) - np.maximum(start[interval], cut.edges[piece])
+    return (piece, interval), overlap / (end[interval] - start[interval])
+
+
+def regimes(tariff: Tariff, days: Sequence[dt.date]) -> NDArray[np.int64]:
+    """A number per day that changes whenever any price may."""
+    known: dict[tuple[object, ...], int] = {}
+    return np.array([known.setdefault(_regime(tariff, d), len(known)) for d in days], np.int64)
+
+
+def _regime(tariff: Tariff, day: dt.date) -> tuple[object, ...]:
+    return (sum(since <= day for since, _ in tariff.factors), *(tuple((v.since <= day) and (v.season is None or v.season.holds(day)) for v in c.versions) for c in tariff.components))
+
+
+def price(tariff: Tariff, component: Component, day: dt.date, period: str) -> Decimal:
+    """Yuan/kWh of a component on a day in a period; zero before its first version. A version with a season wins over one without."""
+    fitting = [v for v in component.versions if v.since <= day and (v.season is None or v.season.holds(day))]
+    if not fitting:
+        return Decimal(0)
+    version = max(fitting, key=lambda v: (v.season is not None, v.since))
+    value = version.by_period[period] if version.yuan is None else version.yuan
+    if component.factors:
+        factors = [f for since, f in tariff.factors if since <= day]
+        value = value * (factors[-1][period] if factors else Decimal(1))
+    return value
+
+
+def _component_lines(tariff: Tariff, cut: Pieces, at: NDArray[np.int64], energy: Array) -> list[Line]:
+    months, regime = cut.months(), regimes(tariff, cut.days)[cut.day]
+    base = int(months.min())
+    key = ((months - base) * (int(regime.max()) + 1) + regime) * len(PERIODS) + cut.period
+    sums = np.bincount(key[at], weights=energy)
+    lines = []
+    for k in np.flatnonzero(sums):
+        where = int(np.argmax(key == k))
+        day, period = cut.days[int(cut.day[where])], PERIODS[int(cut.period[where])]
+        lines += [Line(_month(int(months[where])), c.key, c.zh, c.en, period, _dec(float(sums[k])), price(tariff, c, day, period)) for c in tariff.components]
+    return lines
+
+
+def _bracket_lines(b: Brackets, cut: Pieces, at: NDArray[np.int64], energy: Array, used: Decimal) -> tuple[list[Line], Decimal]:
+    windows = np.array([_window(b, d) for d in cut.days], np.int64)
+    counts = (windows >= 0)[cut.day] & (np.isin(cut.period, [PERIODS.index(p) for p in b.periods]) if b.periods else True)
+    chosen = counts[at]
+    window, month, kwh = windows[cut.day[at]][chosen], cut.months()[at][chosen], energy[chosen]
+    if not len(kwh):
+        return [], used if len(windows) and windows[-1] == windows[0] else Decimal(0)
+    total = np.cumsum(kwh)
+    begins = np.flatnonzero(np.r_[True, window[1:] != window[:-1]])
+    before = np.repeat(np.r_[0.0, total][begins], np.diff(np.r_[begins, len(window)]))
+    carried = np.where(window == _window(b, cut.days[0]), float(used), 0.0)
+    after = total - before + carried
+    low = after - kwh
+    lines = []
+    at_least = 0.0
+    for n, step in enumerate(b.steps):
+        edge = np.inf if step.up_to is None else float(step.up_to)
+        within = np.clip(np.minimum(after, edge) - np.maximum(low, at_least), 0, None)
+        if step.add:
+            lines += [Line(_month(int(m)), b.key, f"{b.zh} {n + 1}", f"{b.en} {n + 1}", "", _dec(float(within[month == m].sum())), step.add) for m in np.unique(month[within > 0])]
+        at_least = edge
+    last = _dec(float(after[-1])) if window[-1] == windows[-1] else Decimal(0)
+    return lines, last
+
+
+def _window(b: Brackets, day: dt.date) -> int:
+    if b.season is not None and not b.season.holds(day):
+        return -1
+    if b.scope == "month":
+        return day.year * 12 + day.month
+    return b.season.begins(day).toordinal() if b.scope == "season" and b.season is not None else day.year
+
+
+def _charges(lines: list[Line]) -> list[Charge]:
+    sums: dict[tuple[str, str], tuple[Line, Decimal]] = {}
+    for line in lines:
+        first, amount = sums.get((line.month, line.key), (line, Decimal(0)))
+        sums[line.month, line.key] = (first, amount + line.amount)
+    return [Charge(month, key, first.zh, first.en, fen(amount)) for (month, key), (first, amount) in sorted(sums.items(), key=lambda i: i[0][0])]
+
+
+def totals(tariff: Tariff, start_ms: NDArray[np.int64], end_ms: NDArray[np.int64], kwh: Array) -> tuple[Array, list[tuple[str, str, dt.date]]]:
+    """Energy of many accounts on one grid by month, price regime and period: what bills without brackets are made of, in one matrix product.
+
+    Args:
+        tariff: the tariff.
+        start_ms: (n,) the shared grid, UTC milliseconds.
+        end_ms: (n,) its ends.
+        kwh: (accounts, n).
+
+    Returns:
+        (accounts, groups) kWh, and (month, period, a day in it) of each group.
+    """
+    cut = pieces(tariff, int(start_ms[0]), int(end_ms[-1]))
+    (piece, interval), share = _split(cut, np.asarray(start_ms, np.int64), np.asarray(end_ms, np.int64))
+    months, regime = cut.months(), regimes(tariff, cut.days)[cut.day]
+    key = (months * (int(regime.max()) + 1) + regime) * len(PERIODS) + cut.period
+    groups, of_piece = np.unique(key, return_inverse=True)
+    place = np.zeros((len(start_ms), len(groups)))
+    np.add.at(place, (interval, of_piece[piece]), 1.0 if share is None else share)
+    first = [int(np.argmax(of_piece == g)) for g in range(len(groups))]
+    return kwh @ place, [(_month(int(months[w])), PERIODS[int(cut.period[w])], cut.days[int(cut.day[w])]) for w in first]
+
+
+def price_array(tariff: Tariff, start_ms: int, steps: int, step_h: float, *, used: Mapping[str, Decimal] | None = None) -> Array:
+    """Yuan/kWh a step for the optimiser: components, and the bracket that the counters stand in now."""
+    length = round(step_h * 3_600_000)
+    cut = pieces(tariff, start_ms, start_ms + steps * length)
+    each = np.array([float(sum((price(tariff, c, cut.days[int(cut.day[k])], PERIODS[int(cut.period[k])]) for c in tariff.components), Decimal(0))
+                           + _bracket_now(tariff, cut.days[int(cut.day[k])], PERIODS[int(cut.period[k])], used or {})) for k in range(len(cut.period))])
+    integral = np.r_[0.0, np.cumsum(each * np.diff(cut.edges))]
+    edges = start_ms + length * np.arange(steps + 1)
+    return np.asarray(np.diff(np.interp(edges, cut.edges, integral)) / length, np.float64)
+
+
+def _bracket_now(tariff: Tariff, day: dt.date, period: str, used: Mapping[str, Decimal]) -> Decimal:
+    add = Decimal(0)
+    for b in tariff.brackets:
+        if _window(b, day) >= 0 and (not b.periods or period in b.periods):
+            add += next(s.add for s in b.steps if s.up_to is None or used.get(b.key, Decimal(0)) < s.up_to)
+    return add
+
+
+def demand_kw(start_ms: NDArray[np.int64], kwh: Array, length_ms: int, *, minutes: int = 15, sliding: bool = False) -> float:
+    """Maximum demand: the highest mean over `minutes`, of intervals of one length without holes.
+
+    Raises:
+        ValueError: the mean's length is not a whole number of intervals.
+    """
+    if (minutes * MINUTE_MS) % length_ms:
+        if length_ms % (minutes * MINUTE_MS):
+            raise ValueError(f"{minutes} min is not a whole number of intervals")
+        return float(np.max(kwh, initial=0.0)) * 3_600_000 / length_ms
+    width = minutes * MINUTE_MS // length_ms
+    sums = np.convolve(kwh, np.ones(width), "valid")
+    if not sliding:
+        sums = sums[(np.asarray(start_ms)[:len(sums)] // length_ms) % width == 0]
+    return float(np.max(sums, initial=0.0)) * 60 / minutes
+
+
+def power_factor_share(factor: Decimal, standard: Decimal) -> Decimal:
+    """Share added to (or taken from) the adjusted charges by the power factor, both to two places (rule of 1983)."""
+    hundredths = int(((factor - standard) * 100).to_integral_value(ROUND_HALF_UP))
+    if hundredths >= 0:
+        each, most = _ABOVE[int(standard * 100)]
+        return -Decimal(min(hundredths * each, most)) / 10_000
+    missing = -hundredths
+    first, second = min(missing, _BELOW[0]), min(max(missing - _BELOW[0], 0), _BELOW[1])
+    return Decimal(first * 5 + second * 10 + max(missing - sum(_BELOW), 0) * 20) / 1000
+
+
+def fen(amount: Decimal) -> Decimal:
+    """Rounded half up to the fen."""
+    return amount.quantize(FEN, ROUND_HALF_UP)
+
+
+def _dec(kwh: float) -> Decimal:
+    return Decimal(repr(kwh)).quantize(_KWH, ROUND_HALF_UP)
+
+
+def _month(number: int) -> str:
+    return f"{number // 12:04d}-{number % 12 + 1:02d}"
