@@ -19,15 +19,19 @@ from cloud.core.clock import now_ms
 from cloud.core.log import configure
 from cloud.core.settings import load
 from cloud.functions.devices.directory import LedgerDirectory
+from cloud.functions.interfaces.answers import IdempotentAnswers
+from cloud.functions.interfaces.clients import ClientService
 from cloud.functions.services import Services, regions_of
+from cloud.functions.system.audit_desk import AuditDesk
 from cloud.functions.system.journal import OperationJournal
 from cloud.functions.system.people import people
 from cloud.functions.system.sessions import SessionService
 from cloud.historian.client import ClickHouse
+from cloud.historian.flow import FlowReader
 from cloud.historian.reader import Reader
 from cloud.historian.writer import Writer
 from cloud.ledger import open_ledger
-from cloud.portal.app import create_app
+from cloud.portal.app import create_app, operation_table
 from cloud.portal.audit_watch import AuditWatch
 from cloud.portal.feed import Feed
 from cloud.portal.releases import Releaser
@@ -50,7 +54,8 @@ async def serve(home: Path) -> None:
     sessions = SessionService(ledger, password_days=settings.password_days, regions_of=regions_of(directory))
     services = Services(
         directory=directory, historian=Reader(store, settings.timezone, releaser.release), commands=ControlClient(client), live=feed, sessions=sessions,
-        journal=journal, people=people(sessions, keys.shared_secret(settings.credentials / "people.secret").encode(), now_ms), secure=bool(settings.portal_https), static=static if static.exists() else None, version=__version__, timezone=settings.timezone, demo=(settings.home / "demo").exists())
+        journal=journal, clients=ClientService(ledger, keys.signing_pem(settings.credentials / "api-token.ed25519"), operation_table), answers=IdempotentAnswers(ledger),
+        audit=AuditDesk(ledger, (settings.credentials / "audit.pub").read_bytes(), settings.home / "audit", settings.home / "control.sqlite"), flows=FlowReader(store), people=people(sessions, keys.shared_secret(settings.credentials / "people.secret").encode(), now_ms), secure=bool(settings.portal_https), static=static if static.exists() else None, version=__version__, timezone=settings.timezone, demo=(settings.home / "demo").exists())
     config = uvicorn.Config(create_app(services), host=settings.portal_host, port=settings.portal_port, log_config=None, access_log=False, timeout_graceful_shutdown=3, workers=1)
     server = uvicorn.Server(config)
     await server.serve()

@@ -45,7 +45,7 @@ def prepare(settings: Settings) -> None:
     keys.box_key(credentials / "telemetry.x25519")
     command = keys.signing_key(credentials / "command.ed25519")
     (credentials / "command.pub").write_bytes(command.public_key().public_bytes_raw())
-    keys.signing_key(credentials / "audit.ed25519")
+    (credentials / "audit.pub").write_bytes(keys.signing_key(credentials / "audit.ed25519").public_key().public_bytes_raw())
     release = keys.signing_key(credentials / "release.ed25519")
     (credentials / "release.pub").write_bytes(release.public_key().public_bytes_raw())
     _fix_partitions(settings)

@@ -224,3 +224,9 @@ class Live(Protocol):
         lockout_holder, lockout_reason, holders: [{point_id, authority, value, until_ms, holder, reason}]}]}.
         """
         ...
+
+
+class Flows(Protocol):
+    """Network and session records (网络与会话记录), by site and local day."""
+
+    async def search(self, day: str, timezone: str, *, site: str = "", kind: str = "", limit: int = 500) -> list[dict[str, Any]]: ...

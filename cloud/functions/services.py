@@ -11,10 +11,14 @@ from pathlib import Path
 
 from fastapi import Request
 
+from cloud.core.admission import Gate
 from cloud.core.clock import now_ms
-from cloud.core.ports import CommandBus, DeviceInfo, Historian, Live, ProjectInfo
+from cloud.core.ports import CommandBus, DeviceInfo, Flows, Historian, Live, ProjectInfo
 from cloud.functions.devices.directory import LedgerDirectory
+from cloud.functions.interfaces.answers import IdempotentAnswers
+from cloud.functions.interfaces.clients import ClientService
 from cloud.functions.system.attempts import Attempts
+from cloud.functions.system.audit_desk import AuditDesk
 from cloud.functions.system.journal import OperationJournal
 from cloud.functions.system.people import People
 from cloud.functions.system.sessions import SessionService
@@ -27,6 +31,11 @@ class Services:
     """Everything the portal needs.
 
     Attributes:
+        clients: external clients, None = people only.
+        answers: answers kept for idempotency keys.
+        audit: verification and health of the audit chain.
+        flows: network records.
+        admission: the gate of this process, None = one of the usual size.
         secure: True behind https: cookies are `__Host-` and Secure.
         static: folder of the built pages, None = API only.
         version: shown on the page.
@@ -42,6 +51,11 @@ class Services:
     sessions: SessionService
     journal: OperationJournal
     people: People
+    clients: ClientService | None = None
+    answers: IdempotentAnswers | None = None
+    audit: AuditDesk | None = None
+    flows: Flows | None = None
+    admission: Gate | None = None
     secure: bool = False
     static: Path | None = None
     version: str = "0.1.0"

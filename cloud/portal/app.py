@@ -7,12 +7,17 @@ from __future__ import annotations
 
 import dataclasses
 import ipaddress
+from collections.abc import Mapping
 
 from fastapi import APIRouter, FastAPI, Request, Response
 from starlette.middleware.gzip import GZipMiddleware
+from starlette.routing import compile_path
 
+from cloud.core.admission import Gate as Admission
 from cloud.functions.devices import api as devices
 from cloud.functions.devices.operations import OPERATIONS as DEVICES
+from cloud.functions.interfaces import api as interfaces
+from cloud.functions.interfaces.operations import OPERATIONS as INTERFACES
 from cloud.functions.monitoring import api as monitoring
 from cloud.functions.monitoring.operations import OPERATIONS as MONITORING
 from cloud.functions.monitoring.stream import LiveStreams
@@ -20,11 +25,15 @@ from cloud.functions.remote_control import api as remote_control
 from cloud.functions.remote_control.operations import OPERATIONS as REMOTE_CONTROL
 from cloud.functions.services import Services
 from cloud.functions.system import api as system
+from cloud.functions.system import audit_api as system_audit
 from cloud.functions.system import me_api as system_me
 from cloud.functions.system import people_api as system_people
+from cloud.functions.system.audit_operations import OPERATIONS as AUDIT
 from cloud.functions.system.operations import OPERATIONS as SYSTEM
 from cloud.portal import problems
 from cloud.portal.answers import Answer
+from cloud.portal.description import describe
+from cloud.portal.doorman import Doorman, Route
 from cloud.portal.metrics import Metrics
 from cloud.portal.middleware import Envelope
 from cloud.portal.shared import SharedHistorian, SharedLive
@@ -32,12 +41,12 @@ from cloud.portal.static import Pages
 from cloud.security.guard import Gate, Requires, check_routes
 from cloud.security.operations import OperationTable
 
-ROUTERS: tuple[APIRouter, ...] = (system.api, system_me.api, system_people.api, devices.api, monitoring.api, remote_control.api)
+ROUTERS: tuple[APIRouter, ...] = (system.api, system_me.api, system_people.api, system_audit.api, devices.api, monitoring.api, remote_control.api, interfaces.api)
 
 
 def operation_table() -> OperationTable:
     """The rows of every function."""
-    return OperationTable((*SYSTEM, *DEVICES, *MONITORING, *REMOTE_CONTROL))
+    return OperationTable((*SYSTEM, *AUDIT, *DEVICES, *MONITORING, *REMOTE_CONTROL, *INTERFACES))
 
 
 def create_app(services: Services) -> FastAPI:
@@ -47,20 +56,32 @@ def create_app(services: Services) -> FastAPI:
         OperationTableError: a route without a row, or a row that contradicts it.
     """
     table = operation_table()
-    check_routes(ROUTERS, table)
+    names = check_routes(ROUTERS, table)
     services = dataclasses.replace(services, historian=SharedHistorian(services.historian), live=SharedLive(services.live))
     app = FastAPI(title="Kang", version=services.version, docs_url=None, redoc_url=None, openapi_url=None, default_response_class=Answer)
     metrics = Metrics()
     app.state.services = services
-    app.state.gate = Gate(table, services.sessions, services.journal, secure=services.secure, approvals=services.people.approvals)
+    app.state.gate = Gate(table, services.sessions, services.journal, secure=services.secure, approvals=services.people.approvals, clients=services.clients)
     app.state.streams = LiveStreams(services.live)
     problems.install(app)
     for router in ROUTERS:
         app.include_router(router, prefix="/api/v1")
+    app.state.description = describe(app, table, names)
+    app.state.admission = services.admission or Admission(16, reserved=2)
     _plumbing(app, metrics, Pages(services.static))
+    app.add_middleware(Doorman, routes=_routes(names, table), guard=app.state.gate, gate=app.state.admission, clients=services.clients, answers=services.answers)
     app.add_middleware(GZipMiddleware, minimum_size=1400, compresslevel=4)
     app.add_middleware(Envelope, metrics=metrics, secure=services.secure)
     return app
+
+
+def _routes(names: Mapping[str, str], table: OperationTable) -> list[Route]:
+    """Every route with its row, as the door looks them up; fixed paths before those with parameters."""
+    found = []
+    for name, row in names.items():
+        method, _, path = name.partition(" ")
+        found.append(Route(frozenset({method, "HEAD"} if method == "GET" else {method}), compile_path("/api/v1" + path)[0], table[row]))
+    return found
 
 
 def _plumbing(app: FastAPI, metrics: Metrics, pages: Pages) -> None:
@@ -76,8 +97,14 @@ def _plumbing(app: FastAPI, metrics: Metrics, pages: Pages) -> None:
         if not _loopback(request):
             await Requires("system.metrics.read")(request)
         gauges = {"streams": len(app.state.streams), "stream_values_dropped": app.state.streams.dropped, "refused": app.state.gate.refused,
-                  "unsigned": app.state.gate.unsigned}
+                  "unsigned": app.state.gate.unsigned, "admission_taken": app.state.admission.queue.taken, "admission_waiting": len(app.state.admission.queue),
+                  "admission_shed": app.state.admission.queue.shed, "audit_refused": getattr(app.state.services.journal, "refused", 0)}
         return Response(metrics.text(gauges), media_type="text/plain; version=0.0.4")
+
+    @app.get("/openapi.json")
+    async def description() -> Response:
+        """The interface description; its routes ask for what the operation table says."""
+        return Answer(app.state.description)
 
     @app.get("/api/{path:path}")
     async def nothing(request: Request) -> Response:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from protos.envelope import raw_private
 from protos.errors import KangError
@@ -58,6 +59,11 @@ def signing_key(path: Path) -> Ed25519PrivateKey:
     if not path.exists():
         write_secret(path, raw_private(Ed25519PrivateKey.generate()))
     return Ed25519PrivateKey.from_private_bytes(read_secret(path))
+
+
+def signing_pem(path: Path) -> bytes:
+    """The Ed25519 key in `path`, made on first use, as PKCS#8 PEM (in memory only)."""
+    return signing_key(path).private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
 
 
 def box_key(path: Path) -> X25519PrivateKey:

@@ -11,16 +11,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from fastapi import FastAPI
 
 from cloud.core.clock import now_ms
 from cloud.functions.devices.directory import LedgerDirectory
+from cloud.functions.interfaces.answers import IdempotentAnswers
+from cloud.functions.interfaces.clients import ClientService
 from cloud.functions.services import regions_of
 from cloud.functions.system.journal import OperationJournal
 from cloud.functions.system.people import people
 from cloud.functions.system.sessions import SessionService
 from cloud.ledger import Ledger, migrate, open_ledger
-from cloud.portal import Services, create_app
+from cloud.portal import Services, create_app, operation_table
 from cloud.security.operations import Role
 from protos.points import BY_KEY
 from tests.support import community
@@ -46,6 +50,7 @@ class Site:
     sessions: SessionService
     journal: OperationJournal
     projects: dict[str, int]
+    clients: ClientService
 
     def device(self, project: str, code: str) -> int:
         """Device id by codes."""
@@ -66,8 +71,10 @@ def build(ledger: Ledger, *, now: Any = now_ms, step_s: float = 0.0, period_s: f
         scope: dict[str, Any] = {"project_ids": [projects["cuihu"]], "device_ids": rooms} if role is Role.RESIDENT else {}
         sessions.register_user(str(role), NAMES[role], [role], **scope)
     sessions.register_user("auditor", "审计员", [Role.AUDIT_ADMIN])
+    key = Ed25519PrivateKey.generate()
+    options = {"clients": ClientService(ledger, key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()), operation_table, now), "answers": IdempotentAnswers(ledger, now), **options}
     app = create_app(Services(directory, historian, commands, live, sessions, journal, people(sessions, secrets.token_bytes(32), now), now=now, **options))
-    return Site(app, ledger, directory, historian, live, commands, sessions, journal, projects)
+    return Site(app, ledger, directory, historian, live, commands, sessions, journal, projects, options["clients"])
 
 
 def furnish(site: Site) -> None:

@@ -1,0 +1,157 @@
+"""Network and flow records (8.3 g): connections, calls, sign-ins, with sizes, never payloads. Written in batches, kept 400 days.
+
+A floor of 183 days is held in code: less is refused. Must not know: who reports, FastAPI.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import re
+from collections import deque
+from dataclasses import asdict, dataclass
+from datetime import datetime, timedelta
+from typing import Any, Final
+from zoneinfo import ZoneInfo
+
+from cloud.core.clock import now_ms
+from cloud.historian.client import ClickHouse
+from cloud.historian.schema import DATABASE
+from protos.errors import KangError
+
+log = logging.getLogger("kang.flow")
+KEEP_DAYS: Final = 400
+FLOOR_DAYS: Final = 183
+_MOST = 50_000
+
+
+class RetentionError(KangError):
+    """Less is kept than the law asks for."""
+
+    code = "E-RETENTION"
+    zh = "网络记录至少保存 {floor} 天（网络安全法、DL/T 2690.7 第 8.3 g 条），不能设为 {days} 天。"
+    en = "Network records are kept {floor} days at least (Cybersecurity Law, DL/T 2690.7 8.3 g); {days} days are refused."
+
+
+class DayError(KangError):
+    """Not a day."""
+
+    code = "E-INPUT-DAY"
+    zh = "“{day}”不是有效日期。请使用 YYYY-MM-DD。"
+    en = "'{day}' is not a day. Write YYYY-MM-DD."
+
+
+def statements(days: int = KEEP_DAYS) -> tuple[str, ...]:
+    """The table, kept `days`.
+
+    Raises:
+        RetentionError: fewer than 183.
+    """
+    if days < FLOOR_DAYS:
+        raise RetentionError(floor=FLOOR_DAYS, days=days)
+    return (
+        f"CREATE DATABASE IF NOT EXISTS {DATABASE} ENGINE = Atomic",
+        f"""CREATE TABLE IF NOT EXISTS {DATABASE}.flow (
+            at DateTime64(3, 'UTC') CODEC(DoubleDelta, ZSTD(1)), kind LowCardinality(String), zone LowCardinality(String), site String, address String, method String,
+            result LowCardinality(String), bytes_in UInt64, bytes_out UInt64, messages UInt64, seconds Float64, detail String
+        ) ENGINE = MergeTree PARTITION BY toYYYYMM(at) ORDER BY (site, at) TTL toDateTime(at) + INTERVAL {days} DAY""",
+        f"ALTER TABLE {DATABASE}.flow MODIFY TTL toDateTime(at) + INTERVAL {days} DAY")
+
+
+@dataclass(frozen=True, slots=True)
+class Flow:
+    """One record.
+
+    Attributes:
+        kind: connect, disconnect, call, auth, refused.
+        zone: monitoring, platform, third-party.
+        site: agent id, client id or account; "" when nobody is known.
+        method: RPC or route template.
+        result: ok, or the code of the refusal.
+    """
+
+    kind: str
+    zone: str
+    site: str
+    address: str
+    method: str
+    result: str = "ok"
+    bytes_in: int = 0
+    bytes_out: int = 0
+    messages: int = 0
+    seconds: float = 0.0
+    detail: str = ""
+    at_ms: int = 0
+
+
+class FlowLog:
+    """Collects records and writes them every few seconds; when the historian is away the oldest go first, counted."""
+
+    def __init__(self, store: ClickHouse, *, every_s: float = 3.0) -> None:
+        self._store, self._every_s = store, every_s
+        self._waiting: deque[dict[str, Any]] = deque()
+        self._ready = False
+        self.dropped = 0
+        self.written = 0
+
+    def note(self, flow: Flow) -> None:
+        """One record; returns at once."""
+        if len(self._waiting) >= _MOST:
+            self._waiting.popleft()
+            self.dropped += 1
+        row = asdict(flow)
+        at = row.pop("at_ms") or now_ms()
+        row["at"] = at / 1000
+        row["detail"] = row["detail"][:200]
+        self._waiting.append(row)
+
+    async def run(self) -> None:
+        """Write until cancelled."""
+        while True:
+            await asyncio.sleep(self._every_s)
+            await self.flush()
+
+    async def flush(self) -> None:
+        """Write what waits; on failure it waits on."""
+        if not self._waiting:
+            return
+        rows = list(self._waiting)
+        try:
+            if not self._ready:
+                for statement in statements():
+                    await self._store.command(statement)
+                self._ready = True
+            block = "\n".join(json.dumps(row, ensure_ascii=False) for row in rows).encode()
+            await self._store.run(lambda c: c.raw_insert(f"{DATABASE}.flow", insert_block=block, fmt="JSONEachRow", settings={"date_time_input_format": "best_effort"}))
+        except KangError as error:
+            log.warning("%d flow records wait: %s", len(rows), error.code)
+            return
+        for _ in rows:
+            self._waiting.popleft()
+        self.written += len(rows)
+
+
+class FlowReader:
+    """Searches the records."""
+
+    def __init__(self, store: ClickHouse) -> None:
+        self._store = store
+
+    async def search(self, day: str, timezone: str, *, site: str = "", kind: str = "", limit: int = 500) -> list[dict[str, Any]]:
+        """Records of one local day, newest first.
+
+        Raises:
+            DayError: `day` is no date.
+        """
+        try:
+            start = datetime.strptime(day, "%Y-%m-%d").replace(tzinfo=ZoneInfo(timezone))
+            since, until = int(start.timestamp() * 1000), int((start + timedelta(days=1)).timestamp() * 1000)
+        except (ValueError, OverflowError):
+            raise DayError(day=re.sub(r"[^0-9-]", "", day)) from None
+        rows = await self._store.query(
+            f"SELECT toUnixTimestamp64Milli(at), kind, zone, site, address, method, result, bytes_in, bytes_out, messages, seconds, detail FROM {DATABASE}.flow"
+            " WHERE at >= fromUnixTimestamp64Milli({s:Int64}) AND at < fromUnixTimestamp64Milli({u:Int64}) AND ({n:String} = '' OR site = {n:String} OR address = {n:String})"
+            " AND ({k:String} = '' OR kind = {k:String}) ORDER BY at DESC LIMIT {l:UInt32}", {"s": since, "u": until, "n": site, "k": kind, "l": limit})
+        names = ("at_ms", "kind", "zone", "site", "address", "method", "result", "bytes_in", "bytes_out", "messages", "seconds", "detail")
+        return [dict(zip(names, row, strict=True)) for row in rows]
