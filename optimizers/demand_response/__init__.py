@@ -1,0 +1,1 @@
+"""Demand response: baselines, flexibility, settlement."""

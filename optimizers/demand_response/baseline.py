@@ -1,0 +1,182 @@
+"""Baselines (基线): what the load would have been without the event. Plug-ins with one signature, so a province's rule is a few numbers.
+
+All take days x intervals. Only days before the event and intervals before its own pre-heat are ever looked at: the adjustment window closes at
+`Event.closed`, because pre-heating inside it would be paid for. Sources: chinasmartgrid 2015-10-19 (Beijing, Jiangsu), GB/T 37016-2018, CAISO 2017.
+Must not know: prices, projects.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from optimizers.errors import OptimizerError
+from optimizers.specification import Array
+
+
+class BaselineError(OptimizerError):
+    """The history does not carry this baseline."""
+
+    code = "E-BASELINE"
+    zh = "历史数据不足以计算基线“{method}”：{problem}。请换一种基线或补充数据。"
+    en = "The history does not carry the baseline '{method}': {problem}. Choose another or bring more data."
+
+
+@dataclass(frozen=True, slots=True)
+class History:
+    """Load and weather of days.
+
+    Attributes:
+        load_kw: (days, n) mean of each interval; NaN = missing.
+        outdoor_c: (days, n), measured (for the event's day: measured too, at settlement).
+        workday: (days,) True for a normal working day.
+        excluded: (days,) True for days with events, outages, special days.
+    """
+
+    load_kw: Array
+    outdoor_c: Array
+    workday: NDArray[np.bool_]
+    excluded: NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """An event: on `day` (index), in intervals [first, last); its adjustment may look at intervals before `closed` (its own pre-heat begins there)."""
+
+    day: int
+    first: int
+    last: int
+    closed: int
+
+
+Baseline = Callable[[History, Event], Array]
+
+
+def _days(history: History, event: Event, count: int, method: str, *, back: int = 60, latest: int = 1) -> NDArray[np.int64]:
+    """The last `count` usable days of the event day's kind, newest first."""
+    kind = bool(history.workday[event.day])
+    found = [d for d in range(event.day - latest, max(-1, event.day - back - 1), -1)
+             if bool(history.workday[d]) == kind and not history.excluded[d] and np.isfinite(history.load_kw[d, event.first:event.last]).all()]
+    if len(found) < count:
+        raise BaselineError(method=method, problem=f"{len(found)} usable days of {count}")
+    return np.array(found[:count], np.int64)
+
+
+def mean_of_last(days: int) -> Baseline:
+    """Mean of the last normal days of the same kind (Jiangsu, invited events: 5)."""
+    def method(history: History, event: Event) -> Array:
+        chosen = _days(history, event, days, f"mean_of_last({days})")
+        return np.asarray(history.load_kw[chosen, event.first:event.last].mean(axis=0))
+    return method
+
+
+def high_of(high: int, days: int, *, latest: int = 2) -> Baseline:
+    """Mean of the `high` days with the most energy among the last `days` (Beijing: 5 of 10, days D-2 to D-12)."""
+    def method(history: History, event: Event) -> Array:
+        chosen = _days(history, event, days, f"high_of({high},{days})", latest=latest)
+        window = history.load_kw[chosen, event.first:event.last]
+        return np.asarray(window[np.argsort(-window.sum(axis=1))[:high]].mean(axis=0))
+    return method
+
+
+def before_control(intervals: int = 1) -> Baseline:
+    """The load just before the event (real-time events: 15 min)."""
+    def method(history: History, event: Event) -> Array:
+        seen = history.load_kw[event.day, event.closed - intervals:event.closed]
+        if event.closed < intervals or not np.isfinite(seen).all():
+            raise BaselineError(method="before_control", problem="no load just before")
+        return np.full(event.last - event.first, float(seen.mean()))
+    return method
+
+
+def adjusted(base: Baseline, like: Callable[[History, Event, slice], Array], *, window: int = 4, cap: float = 0.2) -> Baseline:
+    """A baseline scaled by the same day's load in the intervals before `closed`, at most by the cap (X of Y with adjustment).
+
+    Args:
+        base: what is scaled.
+        like: the same baseline over another window of the day.
+        window: intervals looked at.
+        cap: the factor stays within 1 -+ cap.
+    """
+    def method(history: History, event: Event) -> Array:
+        seen = slice(max(0, event.closed - window), event.closed)
+        mine, theirs = history.load_kw[event.day, seen], like(history, event, seen)
+        usable = np.isfinite(mine) & np.isfinite(theirs)
+        factor = float(mine[usable].sum() / theirs[usable].sum()) if usable.any() and theirs[usable].sum() > 0 else 1.0
+        return base(history, event) * float(np.clip(factor, 1 - cap, 1 + cap))
+    return method
+
+
+def mean_like(days: int) -> Callable[[History, Event, slice], Array]:
+    """`mean_of_last` over another window of the day."""
+    return lambda history, event, seen: np.asarray(np.nanmean(history.load_kw[_days(history, event, days, "adjusted")][:, seen], axis=0))
+
+
+def temperature(days: int = 40, *, window: int = 4, cap: float = 0.2, inertia: float = 24.0, per_day: int = 24) -> Baseline:
+    """Ridge on low-passed outdoor temperature, one slope and level an interval of the day, then the same-day adjustment.
+
+    Args:
+        days: days of the same kind to learn from.
+        window: intervals of adjustment before `closed`; 0 = none.
+        cap: of the adjustment.
+        inertia: time constant of the low pass, hours.
+        per_day: intervals a day.
+    """
+    def method(history: History, event: Event) -> Array:
+        chosen = _days(history, event, days, "temperature", back=3 * days)
+        keep = float(np.exp(-24.0 / per_day / inertia))
+        low = _low_pass(history.outdoor_c, keep)
+        seen = slice(max(0, event.closed - window), event.closed) if window else slice(0, 0)
+
+        def fitted(where: slice) -> Array:
+            out = []
+            for k in range(*where.indices(per_day)):
+                x = np.column_stack([np.ones(len(chosen)), low[chosen, k], history.outdoor_c[chosen, k] - low[chosen, k]])
+                # Newer days count more; a little ridge on the slopes keeps thin data calm.
+                weight = 0.97 ** np.arange(len(chosen))
+                y = history.load_kw[chosen, k]
+                fine = np.isfinite(y)
+                a = (x[fine] * weight[fine, None]).T @ x[fine] + np.diag([0, 0.5, 0.5])
+                beta = np.linalg.solve(a, (x[fine] * weight[fine, None]).T @ y[fine])
+                out.append(beta @ np.array([1.0, low[event.day, k], history.outdoor_c[event.day, k] - low[event.day, k]]))
+            return np.array(out)
+
+        base = fitted(slice(event.first, event.last))
+        if window:
+            mine, theirs = history.load_kw[event.day, seen], fitted(seen)
+            usable = np.isfinite(mine)
+            if usable.any() and theirs[usable].sum() > 0:
+                base = base * float(np.clip(mine[usable].sum() / theirs[usable].sum(), 1 - cap, 1 + cap))
+        return base
+    return method
+
+
+def matched(days: int = 5, *, back: int = 60, per_day: int = 24) -> Baseline:
+    """Mean of the days whose outdoor temperature came closest (matched days)."""
+    def method(history: History, event: Event) -> Array:
+        _days(history, event, days, "matched", back=back)
+        pool = np.array([d for d in range(event.day - 1, max(-1, event.day - back - 1), -1) if bool(history.workday[d]) == bool(history.workday[event.day])
+                         and not history.excluded[d] and np.isfinite(history.load_kw[d, event.first:event.last]).all()], np.int64)
+        low = _low_pass(history.outdoor_c, float(np.exp(-24.0 / per_day / 24.0)))
+        distance = np.abs(low[pool, event.first:event.last] - low[event.day, event.first:event.last]).mean(axis=1)
+        return np.asarray(history.load_kw[pool[np.argsort(distance)[:days]], event.first:event.last].mean(axis=0))
+    return method
+
+
+def _low_pass(outdoor_c: Array, keep: float) -> Array:
+    from scipy.signal import lfilter
+
+    flat = outdoor_c.ravel()
+    smooth, _ = lfilter([1 - keep], [1, -keep], flat, zi=[keep * flat[0]])
+    return np.asarray(smooth.reshape(outdoor_c.shape))
+
+
+#: Baselines by the name a programme's rule gives them.
+METHODS: Mapping[str, Baseline] = {
+    "beijing_high_5_of_10": high_of(5, 10), "jiangsu_5_workdays": mean_of_last(5), "realtime_15_min": before_control(),
+    "x_of_y_adjusted": adjusted(mean_of_last(10), mean_like(10)), "five_days_adjusted": adjusted(mean_of_last(5), mean_like(5)),
+    "temperature": temperature(), "temperature_unadjusted": temperature(window=0), "matched_days": matched(),
+}
