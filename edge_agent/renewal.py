@@ -112,12 +112,13 @@ class Renewal:
         Raises:
             EnrolError: not reached or refused.
         """
-        if (self._directory / "confirm.json").exists():
-            await self._confirm()
-        if self._now() >= self._due():
-            await self.renew()
-        if self._nats and self._now() >= self._token_due():
-            await self._session()
+        async with self._renewing:  # files in use are read and changed by one at a time
+            if (self._directory / "confirm.json").exists():
+                await self._confirm()
+            if self._now() >= self._due():
+                await self._renew()
+            if self._nats and self._now() >= self._token_due():
+                await self._session()
 
     async def renew(self) -> None:
         """A new key, certificate and signing key, now.
@@ -126,19 +127,24 @@ class Renewal:
             EnrolError: not reached or refused; what was begun goes on at the next call.
         """
         async with self._renewing:
-            new = self._directory / "next"
-            if not (new / "agent.key").exists():
-                new.mkdir(mode=0o700, exist_ok=True)
-                write(new / "agent.ed25519", raw_private(Ed25519PrivateKey.generate()))
-                write(new / "agent.key", ec.generate_private_key(ec.SECP256R1()).private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()))
-            signing = Ed25519PrivateKey.from_private_bytes((new / "agent.ed25519").read_bytes())
-            answer = await self._ask_renewal(new, signing)
-            store(new, answer)
-            await asyncio.sleep(float(answer.get("wait_s", 3)))  # every host learns of the new key before the first message signed with it
-            await asyncio.to_thread(self._switch, new, signing)
-            self.counts["renewed"] += 1
-            log.info("certificate and signing key renewed")
-            await self._confirm()
+            if (self._directory / "confirm.json").exists():
+                await self._confirm()
+            await self._renew()
+
+    async def _renew(self) -> None:
+        new = self._directory / "next"
+        if not (new / "agent.key").exists():
+            new.mkdir(mode=0o700, exist_ok=True)
+            write(new / "agent.ed25519", raw_private(Ed25519PrivateKey.generate()))
+            write(new / "agent.key", ec.generate_private_key(ec.SECP256R1()).private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()))
+        signing = Ed25519PrivateKey.from_private_bytes((new / "agent.ed25519").read_bytes())
+        answer = await self._ask_renewal(new, signing)
+        store(new, answer)
+        await asyncio.sleep(float(answer.get("wait_s", 3)))  # every host learns of the new key before the first message signed with it
+        await asyncio.to_thread(self._switch, new, signing)
+        self.counts["renewed"] += 1
+        log.info("certificate and signing key renewed")
+        await self._confirm()
 
     async def _ask_renewal(self, new: Path, signing: Ed25519PrivateKey) -> dict[str, Any]:
         assert self._platform is not None

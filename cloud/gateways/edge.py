@@ -27,7 +27,7 @@ from cloud.functions.devices.agents_service import AgentService
 from cloud.functions.devices.directory import LedgerDirectory
 from cloud.gateways.enrolment import Enrolment
 from cloud.gateways.relay import Relay
-from cloud.gateways.trust import CloneWatch, OpenStream, TrustWatch, may_connect
+from cloud.gateways.trust import CloneWatch, OpenStream, TrustWatch
 from cloud.ledger import open_ledger
 from cloud.security.authority import AuthorityClient
 from protos import subjects
@@ -46,6 +46,7 @@ class EdgeLink(link_pb2_grpc.EdgeLinkServicer):
     def __init__(self, relay: Relay, client: Any, watch: TrustWatch) -> None:
         self._relay = relay
         self._client = client
+        self._watch = watch
         self._live = watch.streams
 
     async def Connect(self, request_iterator: AsyncIterator[link_pb2.Up], context: grpc.aio.ServicerContext) -> AsyncIterator[link_pb2.Down]:  # noqa: N802
@@ -61,7 +62,7 @@ class EdgeLink(link_pb2_grpc.EdgeLinkServicer):
             await context.abort(grpc.StatusCode.PERMISSION_DENIED, "E-LINK-IDENTITY: the first message must be a heartbeat of the certificate's own agent")
             return
         agent = self._relay.agent(beat.project_id, beat.agent_id)
-        if agent is None or not may_connect(agent, serial):
+        if agent is None or not self._watch.may_connect(agent.agent_id, serial):
             await context.abort(grpc.StatusCode.PERMISSION_DENIED, "E-LINK-AGENT: this agent is not admitted, or its certificate was replaced")
             return
         out: asyncio.Queue[link_pb2.Down | None] = asyncio.Queue(DOWN_QUEUE)
@@ -187,7 +188,8 @@ async def serve(home: Path) -> None:
     directory, agents, clones = LedgerDirectory(ledger), AgentService(ledger), CloneWatch()
     relay = Relay(client, directory, partitions=settings.partitions, heartbeat_s=settings.heartbeat_s, agents=agents, clones=clones)
     await relay.start()
-    watch = TrustWatch(directory, agents, None if settings.nats_url else AuthorityClient(settings.home), clones, wall_ms=now_ms)
+    watch = TrustWatch(agents, None if settings.nats_url else AuthorityClient(settings.home), clones, wall_ms=now_ms)
+    await watch.look()
     watching = asyncio.create_task(watch.run(), name="trust")
     enrolment = Enrolment(settings, directory, agents, wall_ms=now_ms)
     listener = await enrolment.start()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import datetime as dt
+import hashlib
 import json
 import logging
 import ssl
@@ -109,6 +110,9 @@ class Enrolment:
             return
 
     async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, address: str) -> tuple[int, dict[str, Any]]:
+        shown = writer.get_extra_info("ssl_object").getpeercert(binary_form=True)
+        if shown:  # a box with a valid certificate answers for itself, not for all behind its address
+            address = f"{address} {hashlib.sha256(shown).hexdigest()[:16]}"
         try:
             self._may(address)
             method, path, body = await _read(reader)
@@ -117,7 +121,6 @@ class Enrolment:
             question = self._questions.get(path)
             if method != "POST" or question is None:
                 raise InputError(problem="no such question")
-            shown = writer.get_extra_info("ssl_object").getpeercert(binary_form=True)
             certificate = x509.load_der_x509_certificate(shown) if shown else None
             return 200, await asyncio.to_thread(question, body, certificate)
         except KangError as error:

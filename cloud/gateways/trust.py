@@ -11,9 +11,9 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from cloud.core.ports import AgentInfo
+from sqlalchemy.exc import SQLAlchemyError
+
 from cloud.functions.devices.agents_service import AgentService
-from cloud.functions.devices.directory import LedgerDirectory
 from cloud.security.authority import AuthorityClient
 from protos.errors import KangError
 
@@ -21,11 +21,6 @@ log = logging.getLogger("kang.gateway")
 LOOK_S = 0.2
 #: A boot id heard again within this, after another one, is a second live box; later it may be a restored disk image.
 MEMORY_S = 86_400.0
-
-
-def may_connect(agent: AgentInfo | None, serial: str) -> bool:
-    """Is this certificate one the agent may use now?"""
-    return agent is not None and not agent.revoked and (not agent.certificate_serial or serial == agent.certificate_serial or serial in agent.certificates)
 
 
 @dataclass(slots=True)
@@ -86,51 +81,65 @@ class CloneWatch:
 
 
 class TrustWatch:
-    """Looks five times a second whether anything about agents has changed (one row), and acts on it."""
+    """Looks five times a second whether any agent's identity has changed (one row), and acts on it."""
 
-    def __init__(self, directory: LedgerDirectory, service: AgentService, authority: AuthorityClient | None, clones: CloneWatch, *, wall_ms: Callable[[], int]) -> None:
+    def __init__(self, service: AgentService, authority: AuthorityClient | None, clones: CloneWatch, *, wall_ms: Callable[[], int]) -> None:
         """Args: authority: None where NATS is given and its users are not ours."""
-        self._directory, self._service, self._authority, self._clones, self._wall_ms = directory, service, authority, clones, wall_ms
+        self._service, self._authority, self._clones, self._wall_ms = service, authority, clones, wall_ms
         self.streams: dict[str, OpenStream] = {}
         self.closed = 0
-        self._nats_version = -1
+        self._seen = self._nats_seen = -1
+        self._usable: dict[str, frozenset[str]] = {}
+
+    def may_connect(self, agent_id: str, serial: str) -> bool:
+        """Is this a certificate the agent may use now? An agent admitted without a recorded serial may use any of the edge zone's."""
+        serials = self._usable.get(agent_id)
+        return serials is not None and (not serials or serial in serials)
 
     async def run(self) -> None:
         """Until cancelled."""
-        seen, last_clock = -1, 0.0
+        last_clock = 0.0
         while True:
-            await asyncio.sleep(LOOK_S)
             try:
-                version = await asyncio.to_thread(self._directory.refresh)
-            except Exception as error:  # noqa: BLE001  a ledger that cannot be read now is read again in a moment
+                changed = await self.look()
+            except SQLAlchemyError as error:
                 log.warning("revocations cannot be read: %s", error)
-                continue
-            if version != seen or time.monotonic() - last_clock > 5:
-                seen, last_clock = version, time.monotonic()
-                self.close_what_is_refused()
-            if version != self._nats_version and self._authority is not None:
-                await self._revoke_nats(version)
+            else:
+                if changed or time.monotonic() - last_clock > 5:
+                    last_clock = time.monotonic()
+                    self.close_what_is_refused()
+                if self._nats_seen != self._seen and self._authority is not None:
+                    await self._revoke_nats(self._authority)
+            await asyncio.sleep(LOOK_S)
+
+    async def look(self) -> bool:
+        """Read again if something has changed."""
+        version = await asyncio.to_thread(self._service.version)
+        if version == self._seen:
+            return False
+        self._usable, suspects = await asyncio.to_thread(self._service.usable)
+        self._seen = version
+        for agent_id in self._clones.suspects():
+            if agent_id not in suspects:
+                self._clones.clear(agent_id)
+        return True
 
     def close_what_is_refused(self) -> None:
         """End the streams of revoked agents, replaced certificates and certificates that have ended."""
         now = self._wall_ms()
         for stream in list(self.streams.values()):
-            if not may_connect(self._directory.agent(stream.agent_id), stream.serial):
+            if not self.may_connect(stream.agent_id, stream.serial):
                 stream.end("E-LINK-REVOKED: this certificate was revoked or replaced")
                 self.closed += 1
             elif stream.not_after_ms and now > stream.not_after_ms:
                 stream.end("E-LINK-EXPIRED: this certificate has ended")
                 self.closed += 1
-        for agent_id in self._clones.suspects():
-            agent = self._directory.agent(agent_id)
-            if agent is not None and not agent.cloned:
-                self._clones.clear(agent_id)
 
-    async def _revoke_nats(self, version: int) -> None:
-        assert self._authority is not None
+    async def _revoke_nats(self, authority: AuthorityClient) -> None:
+        seen = self._seen
         try:
             revoked = await asyncio.to_thread(self._service.nats_revocations)
-            await asyncio.to_thread(lambda: self._authority.ask("nats_revoke", revoked=revoked))  # type: ignore[union-attr]
-            self._nats_version = version
+            await asyncio.to_thread(lambda: authority.ask("nats_revoke", revoked=revoked))
+            self._nats_seen = seen
         except KangError as error:
             log.warning("NATS revocations wait: %s", error)

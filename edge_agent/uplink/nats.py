@@ -50,7 +50,7 @@ class Nats:
         while True:
             closed = asyncio.Event()
             try:
-                client = await nats.connect(self._url, allow_reconnect=False, connect_timeout=5, closed_cb=_setter(closed), disconnected_cb=_setter(closed),
+                client = await nats.connect(self._url, allow_reconnect=False, connect_timeout=5, closed_cb=_setter(closed, self._link.wake), disconnected_cb=_setter(closed, self._link.wake),
                                             error_cb=_quiet, **self._security())
             except (ValueError, ssl.SSLError) as error:
                 log.error("the certificate files cannot be used", extra={"fields": {"why": str(error)}})
@@ -155,9 +155,10 @@ class Nats:
             self._link.counts["malformed_welcome"] += 1
 
 
-def _setter(event: asyncio.Event) -> Any:
+def _setter(*events: asyncio.Event) -> Any:
     async def done() -> None:
-        event.set()
+        for event in events:
+            event.set()
 
     return done
 

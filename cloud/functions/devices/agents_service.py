@@ -18,9 +18,9 @@ from sqlalchemy.orm import Session
 from cloud.core.clock import now_ms
 from cloud.functions.devices.agents_tables import AgentCertificate, AgentEvent, AgentFormerKey, AgentInvitation, AgentTrust
 from cloud.functions.devices.errors import RegistrationError
-from cloud.functions.devices.service import DIRECTORY, DeviceService
+from cloud.functions.devices.service import AGENTS, DIRECTORY, DeviceService
 from cloud.functions.devices.tables import Agent, Project
-from cloud.ledger import Ledger, announce, bump
+from cloud.ledger import Ledger, announce, bump, revision
 from protos.errors import KangError
 
 INVITATION_MS: Final = 24 * 3_600_000
@@ -165,7 +165,7 @@ class AgentService:
             trust.hardware_id, trust.nkey = keys.hardware_id[:120] or trust.hardware_id, keys.nkey
             trust.revoked_ms, trust.revoked_by, trust.revoked_reason, trust.clone_ms, trust.clone_detail = None, "", "", None, ""
             self._event(session, agent_id, how, "info", f"certificate {serial}")
-            bump(session, DIRECTORY)
+            _changed(session)
 
     # -- renewal ------------------------------------------------------------------------------------------------------
 
@@ -202,7 +202,7 @@ class AgentService:
             trust.nkey = nkey or trust.nkey
             if grace:
                 self._event(session, agent_id, "grace_renewal", "notice", f"certificate {serial}")
-            bump(session, DIRECTORY)
+            _changed(session)
 
     def confirm(self, agent_id: str, serial: str, changed: Mapping[str, tuple[bytes, int]]) -> None:
         """The agent uses its new certificate: the one of before is refused, and keys of before hold for sequences up to `changed`.
@@ -215,6 +215,8 @@ class AgentService:
             agent, certificate = session.get(Agent, agent_id), session.get(AgentCertificate, serial)
             if agent is None or agent.revoked or certificate is None or certificate.agent_id != agent_id or certificate.state not in USABLE:
                 raise renewal_refused()
+            if certificate.state == "active" and session.scalar(select(AgentCertificate).where(AgentCertificate.agent_id == agent_id, AgentCertificate.state == "issued")) is not None:
+                raise renewal_refused()  # said over the certificate of before: it would end the new one
             session.execute(update(AgentCertificate).where(AgentCertificate.agent_id == agent_id, AgentCertificate.state.in_(USABLE), AgentCertificate.serial != serial).values(state="superseded"))
             certificate.state = "active"
             agent.certificate_serial = serial
@@ -223,7 +225,7 @@ class AgentService:
                                 .values(epoch=epoch, last_sequence=last, retired_ms=None if last else now))
             session.execute(update(AgentFormerKey).where(AgentFormerKey.agent_id == agent_id, AgentFormerKey.created_ms < now - FORMER_MS).values(retired_ms=now))
             self._event(session, agent_id, "renewed", "info", f"certificate {serial}")
-            bump(session, DIRECTORY)
+            _changed(session)
 
     def drained(self, agent_id: str, epoch: bytes, last_sequence: int) -> None:
         """The agent holds no batch up to `last_sequence` any more: keys that signed only those are retired."""
@@ -231,7 +233,7 @@ class AgentService:
             session.execute(update(AgentFormerKey).where(
                 AgentFormerKey.agent_id == agent_id, AgentFormerKey.stream == "batch", AgentFormerKey.epoch == epoch, AgentFormerKey.last_sequence <= last_sequence,
                 AgentFormerKey.retired_ms.is_(None)).values(retired_ms=self._now_ms()))
-            bump(session, DIRECTORY)
+            _changed(session)
 
     # -- refusal ------------------------------------------------------------------------------------------------------
 
@@ -249,7 +251,7 @@ class AgentService:
             trust = _trust(session, agent_id)
             trust.revoked_ms, trust.revoked_by, trust.revoked_reason = now, by[:60], reason[:200]
             self._event(session, agent_id, "revoked", "notice", f"by {by}: {reason}")
-            bump(session, DIRECTORY)
+            _changed(session)
 
     def suspect(self, agent_id: str, detail: str) -> bool:
         """Two live boots of one key: flag it until a person has looked; False when it was flagged before."""
@@ -260,7 +262,7 @@ class AgentService:
             trust.clone_ms, trust.clone_detail = self._now_ms(), detail[:200]
             self._event(session, agent_id, "clone", "alarm", detail)
             announce(session, "devices.agent.cloned", agent_id, {"detail": detail}, now_ms=self._now_ms())
-            bump(session, DIRECTORY)
+            _changed(session)
             return True
 
     def clear(self, agent_id: str, *, by: str) -> None:
@@ -269,7 +271,7 @@ class AgentService:
             trust = _trust(session, agent_id)
             trust.clone_ms, trust.clone_detail = None, ""
             self._event(session, agent_id, "clone_cleared", "notice", f"by {by}")
-            bump(session, DIRECTORY)
+            _changed(session)
 
     # -- reading ------------------------------------------------------------------------------------------------------
 
@@ -293,6 +295,22 @@ class AgentService:
         with self._ledger.read() as session:
             return [{"id": e.id, "at_ms": e.at_ms, "agent_id": e.agent_id, "kind": e.kind, "level": e.level, "detail": e.detail} for e in session.scalars(query)]
 
+    def version(self) -> int:
+        """Rises with every change of an agent's identity; one row is read."""
+        with self._ledger.read() as session:
+            return revision(session, AGENTS)
+
+    def usable(self) -> tuple[dict[str, frozenset[str]], frozenset[str]]:
+        """(serials that may connect, by admitted agent that is not revoked; agents under suspicion)."""
+        with self._ledger.read() as session:
+            serials: dict[str, set[str]] = {}
+            for agent_id, serial in session.execute(select(Agent.agent_id, Agent.certificate_serial).where(Agent.revoked.is_(False))):
+                serials[agent_id] = {serial} if serial else set()
+            for agent_id, serial in session.execute(select(AgentCertificate.agent_id, AgentCertificate.serial).where(AgentCertificate.state.in_(USABLE))):
+                if agent_id in serials:
+                    serials[agent_id].add(serial)
+            return {a: frozenset(s) for a, s in serials.items()}, frozenset(session.scalars(select(AgentTrust.agent_id).where(AgentTrust.clone_ms.is_not(None))))
+
     def nats_revocations(self) -> dict[str, int]:
         """Public nkey of every revoked NATS agent, and the second up to which its JWTs are refused."""
         with self._ledger.read() as session:
@@ -306,6 +324,11 @@ class AgentService:
 
     def _event(self, session: Session, agent_id: str, kind: str, level: str, detail: str) -> None:
         session.add(AgentEvent(at_ms=self._now_ms(), agent_id=agent_id, kind=kind, level=level, detail=detail[:300]))
+
+
+def _changed(session: Session) -> None:
+    bump(session, DIRECTORY)
+    bump(session, AGENTS)
 
 
 def _trust(session: Session, agent_id: str) -> AgentTrust:

@@ -23,6 +23,7 @@ from cloud.ledger import Ledger, announce, bump
 from protos.points import BY_KEY
 
 DIRECTORY = "directory"
+AGENTS = "agents"
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,6 +228,8 @@ class DeviceService:
     def _changed(self, session: Session, what: str, key: object) -> None:
         announce(session, f"devices.{what}.registered", key, {}, now_ms=self._now_ms())
         bump(session, DIRECTORY)
+        if what == "agent":
+            bump(session, AGENTS)
 
 
 def _newest(session: Session) -> dict[str, tuple[int, frozenset[int]]]:
