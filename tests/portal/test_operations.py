@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Any
 
 import pytest
@@ -11,59 +12,105 @@ from cloud.functions.system.journal import OperationJournal
 from cloud.portal.app import ROUTERS, operation_table
 from cloud.security.guard import check_routes, operation, router
 from cloud.security.operations import Operation, OperationTable, OperationTableError, Role
-from tests.portal.conftest import SignIn
+from tests.portal.conftest import Clock, SignIn
 from tests.support.site import Site
 
 ROUTES = check_routes(ROUTERS, operation_table())
 OPEN_STREAM = "GET /live"
 
 
-def _fill(site: Site, route: str) -> tuple[str, str, dict[str, Any], dict[str, str]]:
+OPEN = {r for r, name in ROUTES.items() if operation_table()[name].open}
+ENDS = {"DELETE /session", OPEN_STREAM}
+
+
+def _fill(site: Site, route: str, project: str = "cuihu", room: str = "H0101") -> tuple[str, str, dict[str, Any], dict[str, str]]:
     """A request that passes the guard's and the shape's checks on `route`, and then may or may not find something."""
     method, _, path = route.partition(" ")
-    cuihu = site.projects["cuihu"]
-    room = site.device("cuihu", "H0101")
-    path = path.format(project_id=cuihu, device_id=room, quarantine_id="none", stream_id="none", command_id="none")
+    cuihu = site.projects[project]
+    device = site.device(project, room)
+    names = dict.fromkeys(re.findall(r"{(\w+)", path), "none") | {"project_id": cuihu, "device_id": device}
+    names |= {name: "0" * 32 if name == "session_id" else 999_999 for name in names if name.endswith(("person_id", "organisation_id", "grant_id", "session_id"))}
+    path = re.sub(r"{(\w+)(:\w+)?}", lambda m: str(names[m[1]]), path)
     bodies: dict[str, dict[str, Any]] = {
-        "/commands": {"device_id": room, "kind": "hold", "point_id": 135, "value": 20}, "/commands/preview": {"device_id": room, "kind": "hold", "point_id": 135, "value": 20},
-        "/commands/none/resolve": {"verified": True, "reason": "seen"}, "/commands/emergency-stop": {"device_id": room}, "/commands/restore-heat": {"device_id": room},
+        "/commands": {"device_id": device, "kind": "hold", "point_id": 135, "value": 20}, "/commands/preview": {"device_id": device, "kind": "hold", "point_id": 135, "value": 20},
+        "/commands/none/resolve": {"verified": True, "reason": "seen"}, "/commands/emergency-stop": {"device_id": device}, "/commands/restore-heat": {"device_id": device},
         "/session": {"code": "wrong"}}
-    query = {"/overview/power": {"start_ms": "0", "end_ms": "3600000"}, f"/projects/{cuihu}/history": {"series": f"{room}:135", "start_ms": "0", "end_ms": "3600000"}}.get(path, {})
-    return method, path, bodies.get(path, {}) if method in ("POST", "DELETE") else {}, query
+    query = {"/overview/power": {"start_ms": "0", "end_ms": "3600000"}, f"/projects/{cuihu}/history": {"series": f"{device}:135", "start_ms": "0", "end_ms": "3600000"}}.get(path, {})
+    return method, path, bodies.get(path, {}), query
 
 
-@pytest.mark.parametrize("route", sorted(r for r in ROUTES if r not in (OPEN_STREAM, "DELETE /session", "POST /session")))
-async def test_every_role_may_do_exactly_what_its_row_says(site: Site, sign_in: SignIn, route: str) -> None:
-    row = operation_table()[ROUTES[route]]
-    for role in Role:
-        client = await sign_in(str(role))
+def expected(row: Operation, role: Role, *, bounded: bool, fresh: bool) -> str:
+    """What the table says of a call: the code of the refusal, "" when the guard lets it through."""
+    if not row.grants(frozenset({role})):
+        return "E-FORBIDDEN"
+    if row.scope == "platform" and (bounded or role is Role.RESIDENT):
+        return "E-SCOPE"
+    if row.factor_s is not None and not fresh and role is not Role.RESIDENT:
+        return "E-FACTOR-AGE"
+    return ""
+
+
+@pytest.mark.parametrize("fresh", [True, False], ids=["fresh", "stale"])
+@pytest.mark.parametrize("bounded", [False, True], ids=["platform", "bounded"])
+@pytest.mark.parametrize("role", list(Role))
+async def test_every_role_may_do_exactly_what_the_table_says(site: Site, sign_in: SignIn, clock: Clock, role: Role, bounded: bool, fresh: bool) -> None:
+    """Every route, in and out of the platform's scope, with a fresh and a stale proof: no surprises."""
+    name = str(role)
+    if bounded and role is not Role.RESIDENT:
+        site.sessions.register_user("bounded", "bounded", [role], project_ids=[site.projects["yanqi"]])
+        name = "bounded"
+    client = await sign_in(name)
+    clock.ms += 0 if fresh else 301_000
+    surprises = []
+    for route in sorted(r for r in ROUTES if r not in OPEN | ENDS):
+        row = operation_table()[ROUTES[route]]
         method, path, body, query = _fill(site, route)
-        headers = {"Idempotency-Key": f"matrix-{role}"} if method == "POST" else {}
-        answer = await client.request(method, path.lstrip("/"), json=body if method == "POST" else None, params=query, headers=headers)
-        allowed = answer.status_code != 403
-        assert allowed == (role in row.roles), f"{role} {route}: {answer.status_code} {answer.text[:200]}"
-        if not allowed:
-            assert answer.json()["code"] == "E-FORBIDDEN"
-        assert answer.status_code < 500
+        answer = await client.request(method, path.lstrip("/"), json=body if method in ("POST", "PUT", "PATCH") else None, params=query, headers={"Idempotency-Key": "matrix-of-roles"})
+        code = answer.json().get("code", "") if answer.headers["content-type"].startswith("application/problem") else ""
+        wanted, guard = expected(row, role, bounded=bounded, fresh=fresh), code if code in ("E-FORBIDDEN", "E-SCOPE", "E-FACTOR-AGE", "E-SESSION", "E-CSRF") else ""
+        reached = bounded and role is not Role.RESIDENT and "{project_id}" in route and not guard and answer.status_code < 300
+        if guard != wanted or answer.status_code >= 500 or reached:
+            surprises.append(f"{route}: {answer.status_code} {code or 'served'}, the table says {wanted or 'served'}")
+    assert surprises == []
 
 
-@pytest.mark.parametrize("route", sorted(r for r in ROUTES if r != "POST /session"))
+@pytest.mark.parametrize("name", ["bounded", "resident"])
+async def test_what_is_out_of_scope_does_not_exist(site: Site, sign_in: SignIn, name: str) -> None:
+    """Every route that names a project or a device, asked for one that is not the asker's."""
+    site.sessions.register_user("bounded", "bounded", [Role.ENGINEER], project_ids=[site.projects["cuihu"]])
+    client = await sign_in(name)
+    asked = 0
+    for route in sorted(ROUTES):
+        row = operation_table()[ROUTES[route]]
+        method, path, body, query = _fill(site, route, "yanqi", "HP1")
+        if ("{project_id}" not in route and "{device_id}" not in route and not (method == "POST" and "device_id" in body)) or row.scope == "platform":
+            continue
+        answer = await client.request(method, path.lstrip("/"), json=body if method in ("POST", "PUT", "PATCH") else None, params=query, headers={"Idempotency-Key": "out-of-scope"})
+        asked += 1
+        wanted = (403, "E-FORBIDDEN") if name == "resident" and Role.RESIDENT not in row.roles else (404, "E-NOT-FOUND")
+        assert (answer.status_code, answer.json().get("code")) == wanted, route
+    assert asked >= 8
+
+
+@pytest.mark.parametrize("route", sorted(r for r in ROUTES if r not in OPEN))
 async def test_nobody_gets_anything_without_a_session(site: Site, sign_in: SignIn, route: str) -> None:
     client = await sign_in("")
     method, path, body, query = _fill(site, route)
-    answer = await client.request(method, path.lstrip("/"), json=body if method == "POST" else None, params=query, headers={"Idempotency-Key": "nobody-1"})
+    answer = await client.request(method, path.lstrip("/"), json=body if method in ("POST", "PUT", "PATCH") else None, params=query, headers={"Idempotency-Key": "nobody-1"})
     assert (answer.status_code, answer.json()["code"]) == (401, "E-SESSION")
 
 
-@pytest.mark.parametrize("route", sorted(r for r in ROUTES if operation_table()[ROUTES[r]].changes and r != "POST /session"))
+@pytest.mark.parametrize("route", sorted(r for r in ROUTES if operation_table()[ROUTES[r]].changes and r not in OPEN))
 async def test_a_change_without_the_sessions_token_is_refused_and_recorded(site: Site, sign_in: SignIn, route: str) -> None:
-    client = await sign_in("engineer")
+    row = operation_table()[ROUTES[route]]
+    name = str(next(r for r in Role if r in row.roles and r is not Role.RESIDENT))
+    client = await sign_in(name)
     del client.headers["X-Kang-CSRF"]
     method, path, body, query = _fill(site, route)
-    answer = await client.request(method, path.lstrip("/"), json=body if method == "POST" else None, params=query, headers={"Idempotency-Key": "no-token"})
+    answer = await client.request(method, path.lstrip("/"), json=body if method in ("POST", "PUT", "PATCH") else None, params=query, headers={"Idempotency-Key": "no-token"})
     assert (answer.status_code, answer.json()["code"]) == (403, "E-CSRF")
     newest = OperationJournal(site.ledger).rows(limit=1)[0]
-    assert (newest["operation"], newest["result"], newest["code"], newest["operator"]) == (ROUTES[route], "refused", "E-CSRF", "engineer")
+    assert (newest["operation"], newest["result"], newest["code"], newest["operator"]) == (ROUTES[route], "refused", "E-CSRF", name)
 
 
 def test_a_route_without_a_row_cannot_start() -> None:
@@ -100,7 +147,11 @@ def test_a_changing_method_needs_a_row_that_changes() -> None:
 
 
 @pytest.mark.parametrize("row", [
-    Operation("Upper.case", "x", "x", frozenset(Role)), Operation("a.b", "x", "x", frozenset()), Operation("a.b", "x", "x", frozenset(Role), label="odd")])
+    Operation("Upper.case", "x", "x", frozenset(Role)), Operation("a.b", "x", "x", frozenset()), Operation("a.b", "x", "x", frozenset(Role), label="odd"),
+    Operation("a.b", "x", "x", frozenset(Role), scope="galaxy"), Operation("a.b", "x", "x", frozenset(Role), priority=4), Operation("a.b", "x", "x", frozenset({Role.OPERATOR}), two_person=True),
+    Operation("a.b", "x", "x", frozenset({Role.OPERATOR}), changes=True, label="control"), Operation("a.b", "x", "x", frozenset({Role.OPERATOR}), changes=True, safety=True),
+    Operation("a.b", "x", "x", frozenset({Role.RESIDENT}), scope="platform"), Operation("a.b", "x", "x", frozenset({Role.OPERATOR}), open=True),
+    Operation("a.b", "x", "x", frozenset({Role.OPERATOR}), factor_s=5)])
 def test_a_malformed_row_cannot_start(row: Operation) -> None:
     with pytest.raises(OperationTableError):
         OperationTable([row])

@@ -30,7 +30,7 @@ class OrganisationService:
     def rows(self) -> list[dict[str, Any]]:
         """All organisations with their contracts and number of people."""
         with self._ledger.read() as session:
-            people: dict[int | None, int] = dict(session.execute(select(Account.organisation_id, func.count()).group_by(Account.organisation_id)).tuples().all())
+            people: dict[int | None, int] = {r[0]: r[1] for r in session.execute(select(Account.organisation_id, func.count()).group_by(Account.organisation_id))}
             contracts: dict[int, list[dict[str, Any]]] = {}
             for c in session.scalars(select(ServiceContract).order_by(ServiceContract.starts_ms)):
                 contracts.setdefault(c.organisation_id, []).append({"id": c.id, "number": c.number, "project_ids": c.project_ids, "starts_ms": c.starts_ms, "ends_ms": c.ends_ms})

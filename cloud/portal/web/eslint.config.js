@@ -13,7 +13,8 @@ export default ts.config(
       'EventSource', 'setTimeout', 'clearTimeout', 'setInterval', 'clearInterval', 'requestAnimationFrame', 'cancelAnimationFrame', 'performance',
       'crypto', 'URL', 'URLSearchParams', 'ResizeObserver', 'matchMedia', 'HTMLElement', 'SVGElement', 'Response', 'getComputedStyle', 'Event',
       'MessageEvent', 'KeyboardEvent', 'MouseEvent', 'PointerEvent', 'AbortController', 'AbortSignal', 'process', 'HTMLInputElement', 'DOMException', 'MediaQueryListEvent',
-      'RequestInit', 'location', 'Headers', 'HTMLSelectElement', 'Intl', 'console'].map((name) => [name, 'readonly'])) },
+      'PublicKeyCredential', 'PublicKeyCredentialDescriptor', 'PublicKeyCredentialCreationOptions', 'PublicKeyCredentialRequestOptions', 'AuthenticatorAttestationResponse',
+      'AuthenticatorAssertionResponse', 'atob', 'btoa', 'RequestInit', 'location', 'Headers', 'HTMLSelectElement', 'Intl', 'console'].map((name) => [name, 'readonly'])) },
     rules: { 'vue/multi-word-component-names': 'off', 'no-undef': 'error', '@typescript-eslint/no-explicit-any': 'error' },
   },
 )

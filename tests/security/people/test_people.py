@@ -148,6 +148,7 @@ async def test_an_approval_refused_or_late_is_worth_nothing(site: Site, sign_in:
     first = (await system.post(f"people/{target}/reset")).json()["approval"]["id"]
     assert (await security.post(f"approvals/{first}", json={"approve": False})).json()["state"] == "refused"
     assert (await security.post(f"approvals/{first}", json={"approve": True})).json()["code"] == "E-APPROVAL"
+    clock.ms += 1
     second = (await system.post(f"people/{target}/reset")).json()["approval"]["id"]
     assert second != first
     clock.ms += 1_800_000

@@ -6,6 +6,8 @@ import { close } from './core/live'
 import { load, session } from './core/session'
 import { lang, t, type Key } from './core/i18n'
 import { watch } from 'vue'
+import './core/stepup'
+import { menu } from './shell/menu'
 
 declare module 'vue-router' { interface RouteMeta { title?: Key; open?: boolean; needs?: string } }
 
@@ -15,15 +17,22 @@ export const router = createRouter({
   routes: [
     { path: '/', name: 'overview', component: () => import('./functions/monitoring/OverviewPage.vue'), meta: { title: 'nav.overview', needs: 'monitoring.overview.read' } },
     { path: '/projects/:id(\\d+)', name: 'project', component: () => import('./functions/monitoring/ProjectPage.vue'), meta: { title: 'nav.project' } },
-    { path: '/alarms', name: 'alarms', component: () => import('./functions/monitoring/AlarmsPage.vue'), meta: { title: 'nav.alarms' } },
-    { path: '/devices', name: 'devices', component: () => import('./functions/devices/DevicesPage.vue'), meta: { title: 'nav.devices' } },
+    { path: '/alarms', name: 'alarms', component: () => import('./functions/monitoring/AlarmsPage.vue'), meta: { title: 'nav.alarms', needs: 'monitoring.alarms.read' } },
+    { path: '/devices', name: 'devices', component: () => import('./functions/devices/DevicesPage.vue'), meta: { title: 'nav.devices', needs: 'devices.device.read' } },
     { path: '/devices/:id(\\d+)', name: 'device', component: () => import('./functions/devices/DevicePage.vue'), meta: { title: 'nav.device' } },
     { path: '/agents', name: 'agents', component: () => import('./functions/devices/AgentsPage.vue'), meta: { title: 'nav.agents', needs: 'devices.agent.read' } },
-    { path: '/catalogue', name: 'catalogue', component: () => import('./functions/devices/CataloguePage.vue'), meta: { title: 'nav.catalogue' } },
+    { path: '/catalogue', name: 'catalogue', component: () => import('./functions/devices/CataloguePage.vue'), meta: { title: 'nav.catalogue', needs: 'devices.catalogue.read' } },
     { path: '/commands', name: 'commands', component: () => import('./functions/remote_control/CommandsPage.vue'), meta: { title: 'nav.commands', needs: 'remote_control.command.read' } },
     { path: '/quarantine', name: 'quarantine', component: () => import('./functions/data_management/QuarantinePage.vue'), meta: { title: 'nav.quarantine', needs: 'monitoring.quarantine.read' } },
     { path: '/log', name: 'log', component: () => import('./functions/system/LogPage.vue'), meta: { title: 'nav.log', needs: 'system.log.read' } },
     { path: '/settings', name: 'settings', component: () => import('./functions/system/SettingsPage.vue'), meta: { title: 'nav.settings' } },
+    { path: '/people', name: 'people', component: () => import('./functions/system/PeoplePage.vue'), meta: { title: 'nav.people', needs: 'system.person.read' } },
+    { path: '/people/:id(\\d+)', name: 'person', component: () => import('./functions/system/PersonPage.vue'), meta: { title: 'nav.people', needs: 'system.person.read' } },
+    { path: '/organisations', name: 'organisations', component: () => import('./functions/system/OrganisationsPage.vue'), meta: { title: 'nav.organisations', needs: 'system.organisation.read' } },
+    { path: '/sessions', name: 'sessions', component: () => import('./functions/system/SessionsPage.vue'), meta: { title: 'nav.sessions', needs: 'system.session.list' } },
+    { path: '/approvals', name: 'approvals', component: () => import('./functions/system/ApprovalsPage.vue'), meta: { title: 'nav.approvals', needs: 'system.approval.read' } },
+    { path: '/operations', name: 'operations', component: () => import('./functions/system/OperationsPage.vue'), meta: { title: 'nav.operations', needs: 'system.operation.read' } },
+    { path: '/security', name: 'security', component: () => import('./functions/system/SecurityPage.vue'), meta: { title: 'nav.security', needs: 'system.me.read' } },
     { path: '/signin', name: 'signin', component: () => import('./functions/system/SignInPage.vue'), meta: { title: 'nav.signin', open: true } },
     { path: '/:rest(.*)*', name: 'nowhere', component: () => import('./functions/system/NowherePage.vue'), meta: { title: 'nav.nowhere' } },
   ],
@@ -34,10 +43,13 @@ router.beforeEach(async (to: RouteLocationNormalized) => {
   if (!session.value) {
     try { await load() } catch { return { name: 'signin', query: to.fullPath === '/' ? {} : { next: to.fullPath } } }
   }
-  await loadDirectory().catch(() => undefined)
-  if (to.meta.needs && !session.value?.operations.includes(to.meta.needs)) return to.name === 'overview' ? { name: 'devices' } : { name: 'nowhere', params: { rest: ['forbidden'] } }
+  if (session.value?.restricted && to.name !== 'security') return { name: 'security' }
+  if (session.value?.operations.includes('devices.project.read')) await loadDirectory().catch(() => undefined)
+  if (to.meta.needs && !session.value?.operations.includes(to.meta.needs)) return to.name === 'overview' ? home() : { name: 'nowhere', params: { rest: ['forbidden'] } }
   return true
 })
+/** Where somebody without the overview begins: the first page of their menu. */
+function home(): string { return session.value?.operations.includes('devices.device.read') ? '/devices' : menu()[0]?.items[0]?.to ?? '/settings' }
 function title(to: RouteLocationNormalized): void { document.title = `${to.meta.title ? t(to.meta.title) : ''} · Kang 炕` }
 router.afterEach(title)
 watch(lang, () => title(router.currentRoute.value))

@@ -12,16 +12,19 @@ export const link = reactive({ lost: false, since: 0, skew: 0 })
 const SILENCE_MS = 30_000
 let csrf = ''
 let onSignedOut: () => void = () => undefined
+let onStale: () => Promise<boolean> = () => Promise.resolve(false)
 
 export function setToken(token: string): void { csrf = token }
 export function whenSignedOut(act: () => void): void { onSignedOut = act }
+/** What asks for a fresh proof of identity; true = proved, the refused call is made once more. */
+export function whenStale(act: () => Promise<boolean>): void { onStale = act }
 /** The portal's clock, so that ages are true on a laptop whose clock is not. */
 export function now(): number { return Date.now() + link.skew }
 
 export function markLost(since = now()): void { if (!link.lost) { link.lost = true; link.since = since } }
 export function markFound(): void { link.lost = false }
 
-export async function call<T>(method: string, path: string, body?: unknown, headers: Record<string, string> = {}, signal?: AbortSignal): Promise<T> {
+export async function call<T>(method: string, path: string, body?: unknown, headers: Record<string, string> = {}, signal?: AbortSignal, second = false): Promise<T> {
   const init: RequestInit = { method, headers: { Accept: 'application/json', ...headers }, credentials: 'same-origin', signal: signal ? AbortSignal.any([signal, AbortSignal.timeout(SILENCE_MS)]) : AbortSignal.timeout(SILENCE_MS) }
   if (body !== undefined) { init.body = JSON.stringify(body); (init.headers as Record<string, string>)['Content-Type'] = 'application/json' }
   if (method !== 'GET') (init.headers as Record<string, string>)['X-Kang-CSRF'] = csrf
@@ -40,6 +43,7 @@ export async function call<T>(method: string, path: string, body?: unknown, head
     problem = { code: `E-HTTP-${answer.status}`, status: answer.status, request_id: answer.headers.get('x-request-id') ?? '', zh: '平台没有正常应答。请稍后重试。', en: 'The platform did not answer properly. Try again in a moment.' }
   }
   if (problem.code === 'E-SESSION') onSignedOut()
+  if (problem.code === 'E-FACTOR-AGE' && !second && await onStale()) return call<T>(method, path, body, headers, signal, true)
   throw new ApiError(problem)
 }
 

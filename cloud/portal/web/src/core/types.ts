@@ -1,5 +1,6 @@
 // Shapes of the API's answers; they follow cloud/functions/*/views.py and api.py.
-export interface Session { name: string; display_name: string; roles: string[]; operations: string[]; csrf: string; version: string; demo: boolean; now_ms: number; timezone: string }
+export interface Session { name: string; display_name: string; roles: string[]; operations: string[]; csrf: string; version: string; demo: boolean; now_ms: number; timezone: string
+  restricted: string; factor_ms: number | null; factors: { password: boolean; totp: boolean; passkeys: number } }
 export interface Point { id: number; key: string; kind: string; unit: string; zh: string; en: string; low: number | null; high: number | null; resolution: number | null }
 export interface DevicePoint extends Point { max_silent_s: number; writable: boolean; verify_within_s: number; write: { low: number; high: number; pulse: boolean; whole: boolean } | null }
 export interface Value { point_id: number; at_ms: number; value: number | null; quality: number; max_silent_s: number | null }
@@ -69,3 +70,20 @@ export interface Agent {
 export interface Held { id: string; project_id: number; agent_id: string; reason: string; detail: string; rows: number; received_ms: number; state: string }
 export interface LogRow { id: number; at_ms: number; operation: string; level: string; target: string; process_id: number; operator: string; result: string; code: string; request_id: string; address: string; zh: string; en: string }
 export interface Problem { code: string; zh: string; en: string; status: number; request_id: string }
+export const ADMIN_ROLES = ['system_admin', 'security_admin', 'audit_admin']
+export const ROLES = [...ADMIN_ROLES, 'operator', 'dispatcher', 'engineer', 'finance', 'service', 'grid_dispatcher', 'resident']
+export const STATES = ['active', 'locked', 'expired', 'no_role']
+export interface Person {
+  id: number; name: string; display_name: string; roles: string[]; kind: string; state: string; organisation: { id: number; name_zh: string; name_en: string } | null
+  project_ids: number[] | null; region_codes: string[] | null; device_ids: number[] | null; created_ms: number; expires_ms: number | null; last_sign_in_ms: number | null; strong: boolean
+}
+export interface PeoplePage { total: number; offset: number; rows: Person[] }
+export interface Factors { password_ms: number | null; totp: boolean; recovery_left: number; passkeys: { id: string; name: string; created_ms: number; used_ms: number | null }[] }
+export interface PersonDetail extends Person { granted: { role: string; by: string; at_ms: number }[]; factors: Factors }
+export interface SessionRow { id: string; user_id: number; name: string; display_name: string; address: string; agent: string; method: string; created_ms: number; seen_ms: number; expires_ms: number; factor_ms: number | null; this: boolean }
+export interface MySecurity extends Factors { sessions: SessionRow[]; restricted: string }
+export interface Organisation { id: number; code: string; name_zh: string; name_en: string; kind: string; people: number; contracts: { id: number; number: string; project_ids: number[]; starts_ms: number; ends_ms: number }[] }
+export interface ApprovalAsked { approval?: { id: string; state: string; operation: string; deadline_ms: number } }
+export interface ApprovalRow { id: string; operation: string; zh: string; en: string; target: string; payload: string; reason: string; requester: string; created_ms: number; deadline_ms: number; state: string; decided_by: string | null; decided_ms: number | null; decision: string; mine: boolean; decidable: boolean }
+export interface EmergencyRow { id: number; user_id: number; name: string; display_name: string; role: string; reason: string; created_ms: number; until_ms: number; ended_ms: number | null; running: boolean; reviewed_ms: number | null; review: string }
+export interface OperationRow { name: string; zh: string; en: string; roles: string[]; changes: boolean; label: string; level: string; open: boolean; safety: boolean; scope: string; factor_s: number | null; two_person: boolean; approvers: string[]; priority: number; audit: string }
