@@ -11,9 +11,14 @@ from pathlib import Path
 
 from sqlalchemy import select
 
+from cloud.attack import link, prepared
+from cloud.attack.door import Door
+from cloud.attack.rows import save, summary
 from cloud.core.clock import now_ms
 from cloud.core.settings import load
+from cloud.functions.interfaces.clients import ClientService
 from cloud.ledger import open_ledger
+from cloud.portal.app import operation_table
 from cloud.security import keys
 from cloud.security.audit import OperationLog, document_of
 from cloud.security.audit_verify import checkpoints_of, verify
@@ -50,6 +55,40 @@ def audit_export(args: argparse.Namespace) -> int:
     return 0
 
 
+def attack(args: argparse.Namespace) -> int:
+    """Try what must be refused; exit code 1 when anything was accepted."""
+    settings = load(args.home)
+    url = args.target or f"http://127.0.0.1:{settings.portal_port}"
+    if args.codes is not None:
+        people = prepared.read(args.codes)
+        rows = prepared.tried(Door(url, people.code, people.roles, people.outside, people.outside_device))
+    else:
+        with prepared.local(settings) as people:
+            rows = prepared.tried(Door(url, people.code, people.roles, people.outside, people.outside_device))
+        zone = settings.credentials / "zone-ca.pem"
+        authority = args.zone_ca or next((f for f in (zone, *sorted(settings.credentials.glob("*ca*.pem")), *sorted(settings.credentials.glob("*root*.pem"))) if f.exists()), None)
+        if authority is not None:
+            rows += link.gateway(f"{settings.gateway_host}:{settings.gateway_port}", authority.read_bytes(), people.agents)
+        if args.agent is not None:
+            rows += link.stolen(f"{settings.gateway_host}:{settings.gateway_port}", (args.agent / "zone-ca.pem").read_bytes(), args.agent, (999, "somebody-else"))
+    rows += link.envelopes()
+    if args.json is not None:
+        save(rows, args.json)
+    print(summary(rows, every=args.every))
+    return 1 if any(not row.refused for row in rows) else 0
+
+
+def client(args: argparse.Namespace) -> int:
+    """Register an external client and print its id and secret."""
+    settings = load(args.home)
+    ledger = open_ledger(settings.effective_ledger_url)
+    service = ClientService(ledger, keys.signing_pem(settings.credentials / "api-token.ed25519"), operation_table)
+    view, secret = service.register(args.name, args.operation, project_ids=args.project or None, rate=args.rate, burst=args.burst, priority=args.priority, actor="cli")
+    ledger.close()
+    print(json.dumps({"client_id": view["id"], "client_secret": secret}))
+    return 0
+
+
 def register(calls: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add the subcommands."""
     audit = calls.add_parser("audit", help="check or export the audit log").add_subparsers(required=True, metavar="WHAT")
@@ -59,3 +98,19 @@ def register(calls: argparse._SubParsersAction[argparse.ArgumentParser]) -> None
     call = audit.add_parser("export", help="write the log as JSON lines")
     call.add_argument("--out", type=Path, required=True)
     call.set_defaults(run=audit_export)
+    call = calls.add_parser("attack", help="try everything that must be refused against a running platform")
+    call.add_argument("--target", default="", help="address of the portal (default: this installation's)")
+    call.add_argument("--codes", type=Path, help="people and their one-time codes as JSON, see docs; default: made in this installation and disabled afterwards")
+    call.add_argument("--agent", type=Path, help="credentials directory of an agent of one's own, to try in another's name")
+    call.add_argument("--zone-ca", type=Path, help="certificate by which the gateway is known")
+    call.add_argument("--json", type=Path, help="write every row there")
+    call.add_argument("--every", action="store_true", help="print every row, not only what was accepted")
+    call.set_defaults(run=attack)
+    call = calls.add_parser("client", help="register an external client; prints id and secret")
+    call.add_argument("name")
+    call.add_argument("--operation", nargs="+", required=True, help="operations in its scope, e.g. monitoring.latest.read")
+    call.add_argument("--project", type=int, nargs="*", default=[], help="only these projects")
+    call.add_argument("--rate", type=float, default=10.0, help="requests a second")
+    call.add_argument("--burst", type=int, default=20)
+    call.add_argument("--priority", type=int, default=5, help="0 safety and dispatch, 1 control, 2 operators, 3 customers, 5 third parties, 9 batch")
+    call.set_defaults(run=client)
