@@ -11,14 +11,9 @@ from pathlib import Path
 
 from sqlalchemy import select
 
-from cloud.attack import link, prepared
-from cloud.attack.door import Door
-from cloud.attack.rows import save, summary
 from cloud.core.clock import now_ms
 from cloud.core.settings import load
-from cloud.functions.interfaces.clients import ClientService
 from cloud.ledger import open_ledger
-from cloud.portal.app import operation_table
 from cloud.security import keys
 from cloud.security.audit import OperationLog, document_of
 from cloud.security.audit_verify import checkpoints_of, verify
@@ -57,6 +52,10 @@ def audit_export(args: argparse.Namespace) -> int:
 
 def attack(args: argparse.Namespace) -> int:
     """Try what must be refused; exit code 1 when anything was accepted."""
+    from cloud.attack import link, prepared
+    from cloud.attack.door import Door
+    from cloud.attack.rows import save, summary
+
     settings = load(args.home)
     url = args.target or f"http://127.0.0.1:{settings.portal_port}"
     if args.codes is not None:
@@ -80,6 +79,9 @@ def attack(args: argparse.Namespace) -> int:
 
 def client(args: argparse.Namespace) -> int:
     """Register an external client and print its id and secret."""
+    from cloud.functions.interfaces.clients import ClientService
+    from cloud.portal.app import operation_table
+
     settings = load(args.home)
     ledger = open_ledger(settings.effective_ledger_url)
     service = ClientService(ledger, keys.signing_pem(settings.credentials / "api-token.ed25519"), operation_table)

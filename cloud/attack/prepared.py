@@ -17,7 +17,7 @@ from cloud.attack.rows import Row
 from cloud.core.clock import now_ms
 from cloud.core.settings import Settings
 from cloud.functions.devices.directory import LedgerDirectory
-from cloud.functions.system.organisations import Organisations
+from cloud.functions.system.organisations import OrganisationService
 from cloud.functions.system.sessions import SessionService
 from cloud.ledger import open_ledger
 from cloud.security.operations import Role
@@ -70,7 +70,7 @@ def local(settings: Settings) -> Iterator[People]:
             found.roles[name] = str(role)
         if len(projects) > 1:
             mine, other = projects[0], projects[1]
-            organisations = Organisations(sessions, now_ms)
+            organisations = OrganisationService(sessions, now_ms)
             over = organisations.register(f"attack-{mark}", "合同已到期的服务商", "A provider whose contract is over", "provider")
             organisations.contract(over, f"attack-{mark}", [other.id], 1, 2)
             elsewhere = organisations.register(f"attack-{mark}-b", "其他单位", "Another organisation", "provider")

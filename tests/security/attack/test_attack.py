@@ -22,7 +22,7 @@ from tests.support import community
 
 @pytest.fixture(scope="module")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    with Stack(tmp_path_factory.mktemp("attack"), only=("authority", "nats", "store", "audit", "control", "gateway", "portal")) as running:
+    with Stack(tmp_path_factory.mktemp("attack"), only=("ca", "nats", "store", "audit", "control", "gateway", "portal")) as running:
         create(ClickHouse(running.settings, threads=1).client().command)
         ledger = open_ledger(running.settings.effective_ledger_url)
         community.register(ledger)
@@ -47,7 +47,7 @@ def test_nothing_forbidden_is_accepted(stack: Stack, tmp_path: Path) -> None:
 def test_no_altered_replayed_or_redirected_envelope_opens() -> None:
     rows = list(link.envelopes())
     assert [r for r in rows if not r.refused] == []
-    assert sum(int(r.name.split()[0]) for r in rows if "flipped" in r.name) > 2000
+    assert sum(int(r.name.split()[0]) for r in rows if "flipped" in r.name) > 1500
 
 
 def test_what_was_accepted_is_printed() -> None:
