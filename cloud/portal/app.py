@@ -14,6 +14,7 @@ from starlette.middleware.gzip import GZipMiddleware
 from starlette.routing import compile_path
 
 from cloud.core.admission import Gate as Admission
+from cloud.functions.devices import agents_api as devices_agents
 from cloud.functions.devices import api as devices
 from cloud.functions.devices.operations import OPERATIONS as DEVICES
 from cloud.functions.interfaces import api as interfaces
@@ -41,7 +42,7 @@ from cloud.portal.static import Pages
 from cloud.security.guard import Gate, Requires, check_routes
 from cloud.security.operations import OperationTable
 
-ROUTERS: tuple[APIRouter, ...] = (system.api, system_me.api, system_people.api, system_audit.api, devices.api, monitoring.api, remote_control.api, interfaces.api)
+ROUTERS: tuple[APIRouter, ...] = (system.api, system_me.api, system_people.api, system_audit.api, devices_agents.api, devices.api, monitoring.api, remote_control.api, interfaces.api)
 
 
 def operation_table() -> OperationTable:
@@ -66,7 +67,7 @@ def create_app(services: Services) -> FastAPI:
     problems.install(app)
     for router in ROUTERS:
         app.include_router(router, prefix="/api/v1")
-    app.state.description = describe(app, table, names)
+    app.state.description = describe(ROUTERS, services.version, table, names)
     app.state.admission = services.admission or Admission(16, reserved=2)
     _plumbing(app, metrics, Pages(services.static))
     app.add_middleware(Doorman, routes=_routes(names, table), guard=app.state.gate, gate=app.state.admission, clients=services.clients, answers=services.answers)

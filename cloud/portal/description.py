@@ -5,12 +5,14 @@ Must not know: what operations do.
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterable
+from typing import Any, Final
 
-from fastapi import FastAPI
+from fastapi import APIRouter
 
 from cloud.security.operations import OperationTable
 
+PREFIX: Final = "/api/v1"
 _REFUSALS = {"400": "The request cannot be read", "401": "Not signed in, or the token is not good any more", "403": "Role, scope or token does not allow it", "404": "There is no such thing in the asker's scope",
              "405": "The address has no such method", "409": "It contradicts what stands", "413": "The body is too large", "422": "Values are out of range", "429": "Too many requests; Retry-After says when",
              "503": "A part the answer needs is away; nothing was changed"}
@@ -19,18 +21,19 @@ _PROBLEM = {"type": "object", "required": ["type", "title", "status", "detail", 
     "zh": {"type": "string"}, "en": {"type": "string"}, "request_id": {"type": "string"}}}
 
 
-def describe(app: FastAPI, table: OperationTable, names: dict[str, str]) -> dict[str, Any]:
+def describe(routers: Iterable[APIRouter], version: str, table: OperationTable, names: dict[str, str]) -> dict[str, Any]:
     """The document.
 
     Args:
-        app: the assembled app.
+        routers: the functions' routers, without the prefix.
+        version: of the platform.
         table: all rows.
         names: operation name by "METHOD path", from `check_routes`.
     """
     from fastapi.openapi.utils import get_openapi
 
-    routes = [route for route in app.routes if getattr(route, "path", "").startswith("/api/v1/")]
-    document = get_openapi(title="Kang 炕", version=app.version, routes=routes, description="Operation service platform for electric heating (DL/T 2690.7-2023). Problems by RFC 9457.")
+    document = get_openapi(title="Kang 炕", version=version, routes=[route for router in routers for route in router.routes], description="Operation service platform for electric heating (DL/T 2690.7-2023). Problems by RFC 9457.")
+    document["paths"] = {PREFIX + path: methods for path, methods in document["paths"].items()}
     parts = document.setdefault("components", {})
     parts.setdefault("schemas", {})["Problem"] = _PROBLEM
     parts["securitySchemes"] = {
@@ -38,8 +41,8 @@ def describe(app: FastAPI, table: OperationTable, names: dict[str, str]) -> dict
         "session": {"type": "apiKey", "in": "cookie", "name": "kang_session", "description": "A person's session; changes carry X-Kang-CSRF too"}}
     for path, methods in document["paths"].items():
         for method, entry in methods.items():
-            row = table[names[f"{method.upper()} {path.removeprefix('/api/v1')}"]]
-            entry["summary"], entry["operationId"] = f"{row.zh} · {row.en}", f"{method}_{path.removeprefix('/api/v1/').replace('/', '_').replace('{', '').replace('}', '').replace('.', '_').replace('-', '_')}"
+            row = table[names[f"{method.upper()} {path.removeprefix(PREFIX)}"]]
+            entry["summary"], entry["operationId"] = f"{row.zh} · {row.en}", f"{method}_{path.removeprefix(PREFIX + '/').replace('/', '_').replace('{', '').replace('}', '').replace('.', '_').replace('-', '_')}"
             entry["x-kang-operation"] = {"name": row.name, "roles": sorted(row.roles), "scope": row.scope, "label": row.label, "priority": row.priority, "two_person": row.two_person,
                                          "factor_s": row.factor_s, "recorded": row.recorded}
             entry["security"] = [] if row.open else [{"client": [row.name]}, {"session": []}]

@@ -9,6 +9,8 @@ from typing import Any
 import httpx
 import pytest
 
+from cloud.portal.app import ROUTERS, operation_table
+from cloud.security.guard import check_routes
 from tests.portal.conftest import Clock, SignIn, clock, furnished, ledger, sign_in, site  # noqa: F401 - fixtures
 from tests.support.site import Site
 
@@ -209,6 +211,7 @@ async def test_a_reader_who_hangs_up_has_the_work_ended(site: Site) -> None:  # 
 def test_the_description_declares_security_and_refusals_on_every_route(site: Site) -> None:  # noqa: F811
     document = site.app.state.description
     assert set(document["components"]["securitySchemes"]) == {"client", "session"}
+    assert sum(len(methods) for methods in document["paths"].values()) == len(check_routes(ROUTERS, operation_table()))
     for path, methods in document["paths"].items():
         for method, entry in methods.items():
             assert {"400", "401", "403", "404", "405", "409", "422", "429"} <= set(entry["responses"]), f"{method} {path}"
