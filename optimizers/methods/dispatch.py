@@ -20,6 +20,8 @@ from optimizers.validation import plannable
 
 GAP = 0.005
 SECONDS = 5.0
+#: Roundings tried: how much a status that the relaxation half wants is leant towards on.
+LEANS = (0.0, 0.25, -0.2)
 
 
 class Dispatcher:
@@ -62,8 +64,8 @@ class Dispatcher:
         best = Answer(np.inf, -np.inf, relaxed.values, relaxed.row_duals, "none")
         tried: list[bytes] = []
         first = True
-        for lean in (0.0, 0.25, -0.2):
-            statuses = _round(p, relaxed.values, lean)
+        for lean in LEANS:
+            statuses = rounded(p, relaxed.values, lean)
             if statuses.tobytes() in tried:
                 continue
             tried.append(statuses.tobytes())
@@ -76,7 +78,7 @@ class Dispatcher:
         return best
 
 
-def _round(p: Program, values: Array, lean: float) -> Array:
+def rounded(p: Program, values: Array, lean: float) -> Array:
     """Statuses near the relaxed ones; `lean` > 0 prefers on."""
     committed = [u for u in p.units if not u.free]
     shares = {u.name: _share(p, u, values) for u in committed}

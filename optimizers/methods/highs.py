@@ -11,7 +11,7 @@ from typing import Any
 import highspy
 import numpy as np
 
-from optimizers.formulations.dispatch import Program
+from optimizers.formulations.dispatch import Index, Program
 from optimizers.specification import Array
 
 
@@ -64,6 +64,20 @@ class Solver:
         """The program last passed, with its whole columns fixed: only bounds change, the basis stays."""
         self._highs.changeColsBounds(len(p.whole), p.whole.astype(np.int32), fixed, fixed)
         return self._run(p, keep=False)
+
+    def priced(self, p: Program, columns: Index, cost: Array) -> Answer:
+        """Relaxed, with other costs on some columns; the program stays passed for `recosted`."""
+        self._pass(p, p.lower, p.upper, whole=False)
+        return self.recosted(p, columns, cost)
+
+    def recosted(self, p: Program, columns: Index, cost: Array) -> Answer:
+        """The program last passed, with other costs on some columns: the basis stays."""
+        self._highs.changeColsCost(len(columns), columns.astype(np.int32), cost)
+        return self._run(p, keep=False)
+
+    def loosened(self, p: Program) -> None:
+        """Take the bounds of `refixed` back."""
+        self._highs.changeColsBounds(len(p.whole), p.whole.astype(np.int32), p.lower[p.whole], p.upper[p.whole])
 
     def whole(self, p: Program, *, gap: float, seconds: float, start: Array | None = None) -> Answer:
         """Solve with whole columns whole, from a starting point, until the gap or the time is reached; the incumbent is returned either way."""

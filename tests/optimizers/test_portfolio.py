@@ -1,0 +1,88 @@
+"""The portfolio's split: certified, equal to the one large programme, executable, and quick to do again."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+from scipy import sparse
+
+from optimizers.formulations.dispatch import program
+from optimizers.methods.highs import Solver
+from optimizers.methods.portfolio import LocalPool, ProcessPool, master, split, whole_split
+from optimizers.validation import plannable
+from tests.optimizers.cases import ordinary
+
+STEPS = np.arange(26, 32)
+RHO = 10.0
+
+
+def projects(count: int) -> list:
+    return [ordinary(seed, 48) for seed in range(100, 100 + count)]
+
+
+def target(pool: LocalPool) -> np.ndarray:
+    free, least = (sum(c.profile for c in pool.price(np.full(len(STEPS), price))) for price in (0.0, RHO * 0.25))
+    return free - 0.6 * (free - least)
+
+
+def monolithic(communities: list, aim: np.ndarray) -> float:
+    """All projects and the target in one linear program."""
+    programs = [program(plannable(c)) for c in communities]
+    steps, width = len(aim), sum(len(p.cost) for p in programs)
+    coupling = sparse.lil_matrix((steps, width + steps))
+    at = 0
+    for p in programs:
+        for k, column in enumerate(p.columns["grid"][STEPS]):
+            coupling[k, at + column] = 1.0
+        at += len(p.cost)
+    for k in range(steps):
+        coupling[k, width + k] = -1.0
+    block = sparse.block_diag([p.matrix for p in programs])
+    matrix = sparse.vstack([sparse.hstack([block, sparse.csr_matrix((block.shape[0], steps))]), coupling]).tocsr()
+    first = programs[0]
+    whole = dataclasses.replace(
+        first, cost=np.r_[np.concatenate([p.cost for p in programs]), np.full(steps, RHO * 0.25)], lower=np.r_[np.concatenate([p.lower for p in programs]), np.zeros(steps)],
+        upper=np.r_[np.concatenate([p.upper for p in programs]), np.full(steps, np.inf)], matrix=matrix, row_lower=np.r_[np.concatenate([p.row_lower for p in programs]), np.full(steps, -np.inf)],
+        row_upper=np.r_[np.concatenate([p.row_upper for p in programs]), aim], constant=sum(p.constant for p in programs))
+    return Solver().relaxed(whole).objective
+
+
+def test_the_split_equals_the_one_large_program_and_knows_its_gap() -> None:
+    communities = projects(6)
+    pool = LocalPool(communities, STEPS)
+    aim = target(pool)
+    found = split(pool, aim, 0.25)
+    best = monolithic(communities, aim)
+    assert found.gap <= 1e-4
+    assert found.bound <= best + 1e-4 * abs(best)
+    assert found.cost == pytest.approx(best, rel=2e-4)
+    assert (found.total_kw <= aim + found.shortfall_kw + 1e-4).all()
+    assert sum(len(mix) > 1 for mix in found.chosen.values()) <= len(STEPS)
+    assert all(sum(share for share, _ in mix) == pytest.approx(1) for mix in found.chosen.values())
+    whole = whole_split(pool, found, aim, 0.25)
+    assert all(len(mix) == 1 and mix[0][1].whole for mix in whole.chosen.values())
+    assert (whole.total_kw <= aim + whole.shortfall_kw + 1e-4).all()
+    assert -1e-4 <= whole.gap <= 0.05
+    # A new order during execution: only the master, over what is stored.
+    again = master(found.columns, aim * 0.995, RHO * 0.25)
+    assert (again.total_kw <= aim * 0.995 + again.shortfall_kw + 1e-4).all()
+    assert again.cost >= found.bound
+
+
+def test_worker_processes_price_as_this_one_does() -> None:
+    communities = projects(4)
+    with ProcessPool(communities, STEPS, workers=2) as pool:
+        there = pool.price(np.full(len(STEPS), 0.1))
+    here = LocalPool(communities, STEPS).price(np.full(len(STEPS), 0.1))
+    assert [c.project for c in there] == [0, 1, 2, 3]
+    # Costs differ by what the price moved between equally good plans; the priced objective does not.
+    for a, b in zip(here, there, strict=True):
+        assert a.cost + 0.1 * a.profile.sum() == pytest.approx(b.cost + 0.1 * b.profile.sum(), rel=1e-6)
+
+
+def test_a_target_out_of_reach_is_told_as_shortfall() -> None:
+    pool = LocalPool(projects(2), STEPS)
+    found = split(pool, np.full(len(STEPS), -50.0), 0.25)
+    assert (found.shortfall_kw > 40).all()
