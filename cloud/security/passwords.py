@@ -7,13 +7,15 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from typing import TypeVar
 
 from argon2 import PasswordHasher, Type
 from argon2.exceptions import InvalidHashError, VerificationError
 
 from protos.errors import KangError
 
+T = TypeVar("T")
 #: 19 MiB, two passes, one lane: the tried setting (21-57 ms).
 _HASHER = PasswordHasher(time_cost=2, memory_cost=19 * 1024, parallelism=1, hash_len=32, salt_len=16, type=Type.ID)
 SHORTEST, LONGEST, CLASSES, HISTORY = 12, 128, 3, 5
@@ -73,7 +75,7 @@ class Hashes:
         right = await self._run(_verify, stored or _NOBODY, password)
         return right and stored is not None
 
-    async def _run(self, act, *args):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN002, ANN202
+    async def _run(self, act: Callable[..., T], *args: str) -> T:
         if self._waiting >= _WAITING:
             raise BusyError(retry_after_s=2)
         self._waiting += 1

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from docs import settings_table
+from docs import operation_table, settings_table
 from edge_agent.cli import main as edge
 from edge_agent.templates import DEVICES
 
@@ -60,6 +60,11 @@ def test_a_chinese_query_is_searched_character_by_character(built):
 def test_the_settings_table_is_what_the_code_says(language):
     _, found, wanted = settings_table.page(language)
     assert found == wanted, "run python docs/settings_table.py"
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_the_operation_table_is_what_the_guard_keeps(language):
+    assert text(language, "operation-table.md") == operation_table.page(language), "run python docs/operation_table.py"
 
 
 @pytest.mark.parametrize("language", LANGUAGES)

@@ -55,9 +55,9 @@ class AccountService:
             total = session.scalar(select(func.count()).select_from(query.subquery())) or 0
             column = SORTS[sort]
             page = session.execute(query.order_by(column.desc() if descending else column, User.id).offset(offset).limit(limit)).all()
-            return total, [self._view(session, user, account) for user, account in page]
+            return total, [self._view(session, row[0], row[1]) for row in page]
 
-    def _matching(self, q: str, role: str, state: str, organisation_id: int | None) -> Select[tuple[User, Account]]:
+    def _matching(self, q: str, role: str, state: str, organisation_id: int | None) -> Select[User, Account]:
         now = self._now()
         query = select(User, Account).join(Account, Account.user_id == User.id)
         if q:

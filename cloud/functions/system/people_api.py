@@ -188,7 +188,8 @@ async def grant(person_id: Id, body: Grant, request: Request, who: Annotated[Pri
     for device_id in body.device_ids or ():
         if given.device(who, device_id).project_id not in (body.project_ids or ()):
             raise NotFoundError(what="device", name=device_id)
-    access = Access(frozenset(Role(r) for r in body.roles), body.organisation_id, *(None if x is None else tuple(x) for x in (body.project_ids, body.region_codes, body.device_ids)))
+    access = Access(frozenset(Role(r) for r in body.roles), body.organisation_id, None if body.project_ids is None else tuple(body.project_ids),
+                    None if body.region_codes is None else tuple(body.region_codes), None if body.device_ids is None else tuple(body.device_ids))
     await asyncio.to_thread(given.people.accounts.grant, person_id, who, access)
     return await asyncio.to_thread(given.people.accounts.one, person_id)
 

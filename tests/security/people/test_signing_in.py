@@ -85,7 +85,7 @@ async def test_unknown_names_are_refused_with_the_same_words_at_every_step(sign_
     for name, seen in (("engineer", known), ("nobody-here", unknown)):
         client = await sign_in("")
         client.headers["x-test"] = name
-        for k in range(7):
+        for _ in range(7):
             clock.ms += 1
             answer = await attempt(client, name, "Not-The-Right-1", "000000")
             body = answer.json()
