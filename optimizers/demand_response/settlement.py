@@ -1,0 +1,127 @@
+"""Settlement of an event and itemised gains (逐项收益), exact to the fen: the parts add up to the total, always.
+
+Money is Decimal; rounding differences go to the largest part, and are told. Must not know: projects, contracts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from decimal import ROUND_HALF_UP, Decimal
+
+import numpy as np
+
+from optimizers.specification import Array
+
+FEN = Decimal("0.01")
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """What a programme pays.
+
+    Attributes:
+        yuan_kwh: for delivered energy.
+        yuan_kw: for contracted capacity, once.
+        least, most: shares of the commitment under which nothing, above which nothing more is paid.
+        penalty_yuan_kwh: for what is missing below `least`.
+        on_time_s: within which half of the commitment must be there.
+    """
+
+    yuan_kwh: Decimal
+    yuan_kw: Decimal = Decimal(0)
+    least: Decimal = Decimal("0.8")
+    most: Decimal = Decimal("1.2")
+    penalty_yuan_kwh: Decimal = Decimal(0)
+    on_time_s: float = 900.0
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """How well an event was delivered (7.3.7, quality).
+
+    Attributes:
+        delivered_kwh: baseline minus measured.
+        ratio: delivered over committed.
+        on_time: share of intervals at or above `least` of the commitment.
+        delay_s: until half of the commitment was there; inf = never.
+        steady_kw: spread of the delivery after that.
+        rebound_kw: highest draw above the baseline in the hours after.
+        short_kh: K*h below the floor during event and rebound.
+    """
+
+    delivered_kwh: float
+    ratio: float
+    on_time: float
+    delay_s: float
+    steady_kw: float
+    rebound_kw: float
+    short_kh: float
+
+
+@dataclass(frozen=True, slots=True)
+class Statement:
+    """What is paid, item by item; `total` is their sum to the fen."""
+
+    paid_kwh: Decimal
+    items: Mapping[str, Decimal]
+
+    @property
+    def total(self) -> Decimal:
+        """Yuan."""
+        return sum(self.items.values(), Decimal(0))
+
+
+def delivery(baseline_kw: Array, measured_kw: Array, committed_kw: float, step_h: float, *, after_baseline_kw: Array | None = None, after_kw: Array | None = None,
+             short_k: Array | None = None, least: float = 0.8) -> Delivery:
+    """Quality figures of an event's intervals, all arrays one value an interval."""
+    reduction = baseline_kw - measured_kw
+    reached = np.flatnonzero(reduction >= 0.5 * committed_kw)
+    rebound = 0.0 if after_kw is None or after_baseline_kw is None or not len(after_kw) else float(np.max(after_kw - after_baseline_kw))
+    return Delivery(
+        float(reduction.sum() * step_h), float(reduction.mean() / committed_kw) if committed_kw > 0 else 0.0, float(np.mean(reduction >= least * committed_kw)),
+        float(reached[0] * step_h * 3600) if len(reached) else float("inf"), float(np.std(reduction[reached[0]:])) if len(reached) else 0.0, max(0.0, rebound),
+        0.0 if short_k is None else float(short_k.sum() * step_h))
+
+
+def settle(baseline_kw: Array, measured_kw: Array, committed_kw: Decimal, step_h: float, terms: Terms) -> Statement:
+    """What the grid pays for an event.
+
+    Args:
+        baseline_kw: one value an interval.
+        measured_kw: one value an interval.
+        committed_kw: what was promised.
+        step_h: length of an interval.
+        terms: of the programme.
+    """
+    reduction = [Decimal(repr(float(b))) - Decimal(repr(float(m))) for b, m in zip(baseline_kw, measured_kw, strict=True)]
+    dt = Decimal(repr(step_h))
+    mean = sum(reduction, Decimal(0)) / max(1, len(reduction))
+    cap = terms.most * committed_kw
+    reached = mean >= terms.least * committed_kw
+    paid = sum((min(max(r, Decimal(0)), cap) for r in reduction), Decimal(0)) * dt if reached else Decimal(0)
+    missing = max(Decimal(0), terms.least * committed_kw - mean) * dt * len(reduction)
+    items = {"energy": paid * terms.yuan_kwh, "capacity": committed_kw * terms.yuan_kw if reached else Decimal(0), "penalty": -missing * terms.penalty_yuan_kwh}
+    return Statement(paid, to_fen(items))
+
+
+def gains(parts: Mapping[str, Decimal], total: Decimal) -> dict[str, Decimal]:
+    """Itemised gain whose parts add up to the total: what no part explains stands as "other", so nothing is hidden.
+
+    Args:
+        parts: yuan by cause, e.g. shift, efficiency, demand, pv, response; exact.
+        total: counterfactual cost minus actual cost, yuan.
+    """
+    items = {**parts, "other": total - sum(parts.values(), Decimal(0))}
+    return to_fen(items, total=total)
+
+
+def to_fen(items: Mapping[str, Decimal], *, total: Decimal | None = None) -> dict[str, Decimal]:
+    """Round parts to the fen so that they add up to the rounded total: largest remainder."""
+    aim = (sum(items.values(), Decimal(0)) if total is None else total).quantize(FEN, ROUND_HALF_UP)
+    floors = {k: (v // FEN if v >= 0 or v % FEN == 0 else v // FEN - 1) * FEN for k, v in items.items()}
+    left = int((aim - sum(floors.values(), Decimal(0))) / FEN)
+    order = sorted(items, key=lambda k: (floors[k] - items[k], k))
+    for k in order[:left]:
+        floors[k] += FEN
+    return floors
