@@ -39,7 +39,7 @@ class KangProblem(Exception):  # noqa: N818 - RFC 9457 calls it a problem
         return str(self.document.get(language) or self.document.get("detail", ""))
 
 
-class Busy(KangProblem):  # noqa: N818
+class Busy(KangProblem):
     """Asked too often, or the platform is too busy for this client's class; after the retries."""
 
 

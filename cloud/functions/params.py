@@ -9,4 +9,4 @@ from pydantic import Field, StringConstraints
 #: Ids and UTC milliseconds: what a signed 64-bit column of any engine holds.
 Whole = Annotated[int, Field(ge=0, le=(1 << 63) - 1)]
 #: One line of text without control characters.
-Line = Annotated[str, StringConstraints(pattern=r"^\P{Cc}*$")]
+Line = Annotated[str, StringConstraints(pattern=r"^[^\x00-\x1f\x7f-\x9f]*$")]

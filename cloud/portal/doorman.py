@@ -25,7 +25,7 @@ from cloud.functions.interfaces.clients import CERTIFICATE, ClientService
 from cloud.functions.interfaces.errors import ClientScopeError
 from cloud.functions.interfaces.tables import ExternalClient
 from cloud.portal.answers import Answer
-from cloud.portal.problems import problem, status_of
+from cloud.portal.problems import InputError, problem, status_of
 from cloud.security.guard import Gate as Guard
 from cloud.security.operations import Operation
 from protos.errors import KangError
@@ -60,6 +60,11 @@ class Doorman:
             await self._app(scope, receive, send)
             return
         row = self._row(scope)
+        if row is None and (others := self._others(scope)):
+            error = InputError(fields=f"{scope['method']} {scope['path']}: {', '.join(others)}")
+            answer = Answer(problem(error, 405, scope.get("state", {}).get("request_id", "")), status_code=405, media_type="application/problem+json", headers={"Allow": ", ".join(others)})
+            await answer(scope, receive, send)
+            return
         try:
             await self._serve(scope, receive, send, row)
         except KangError as error:
@@ -73,6 +78,10 @@ class Doorman:
             if scope["method"] in route.methods and route.pattern.match(scope["path"]):
                 return route.row
         return None
+
+    def _others(self, scope: Scope) -> list[str]:
+        """Methods the address does have."""
+        return sorted({method for route in self._routes if route.pattern.match(scope["path"]) for method in route.methods})
 
     async def _serve(self, scope: Scope, receive: Receive, send: Send, row: Operation | None) -> None:
         request = Request(scope)
