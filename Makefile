@@ -30,7 +30,7 @@ up: build  ## run the platform alone
 	@$(BIN)/python -m cloud.cli --home build/home up
 
 lint: build  ## format, lint, types, floors
-	@$(BIN)/ruff check . && $(BIN)/mypy && $(BIN)/lint-imports
+	@$(BIN)/ruff check . && $(BIN)/mypy && $(BIN)/lint-imports && $(BIN)/bandit -q -r -ll cloud protos edge_agent optimizers -x cloud/portal/web
 
 fast: build  ## tests that start no processes
 	@$(BIN)/python -m pytest -m "not slow and not browser and not interop" tests
@@ -49,6 +49,12 @@ faults: build  ## kill campaigns over the real stack; QUICK=1 for a smaller one
 
 fuzz: build  ## a million hostile inputs for every decoder
 	@$(BIN)/python -m tests.fuzz.fuzz_decoders
+
+api-fuzz: build  ## schemathesis over our OpenAPI, 200 examples an operation, each role; EXAMPLES=n
+	@$(BIN)/python -m tests.portal.api_fuzz --examples $(or $(EXAMPLES),200)
+
+bench-priority: build  ## the urgent class under a 400-way flood, with and without classes
+	@$(BIN)/python -m benchmarks.priority
 
 conformance: build  ## the table of 59 function points and the platform rows
 	@$(BIN)/python -m tests.conformance.table
@@ -73,4 +79,6 @@ clean:  ## remove what was built, the demo's data included
 	@rm -rf build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis cloud/portal/static
 	@find . -name '*_pb2*.py*' -not -path './.venv/*' -delete
 
+
+.PHONY: api-fuzz bench-priority
 .PHONY: help env build demo up lint fast test peers simulate faults fuzz conformance bench bench-data bench-commands docs lock clean
