@@ -52,7 +52,7 @@ class Commander:
     def settled(self) -> bool:
         """True when nothing is open; meanwhile nothing new is given."""
         self._paused.set()
-        done = all(v["state"] in FINAL or (v["state"] == "unknown" and v["handed"]) for k, v in self._views.items()) and len(self._views) == len(self._given)
+        done = all(v["state"] in FINAL or (v["state"] == "unknown" and v["handed"]) for k, v in list(self._views.items())) and len(self._views) == len(self._given)
         return bool(done and not self._pending)
 
     def judge(self) -> tuple[dict[str, int], list[str]]:
