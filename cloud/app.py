@@ -18,6 +18,8 @@ from cloud.control.client import ControlClient
 from cloud.core.clock import now_ms
 from cloud.core.log import configure
 from cloud.core.settings import load
+from cloud.functions.devices.agents_identities import Identities
+from cloud.functions.devices.agents_service import AgentService
 from cloud.functions.devices.directory import LedgerDirectory
 from cloud.functions.interfaces.answers import IdempotentAnswers
 from cloud.functions.interfaces.clients import ClientService
@@ -36,6 +38,7 @@ from cloud.portal.audit_watch import AuditWatch
 from cloud.portal.feed import Feed
 from cloud.portal.releases import Releaser
 from cloud.security import keys
+from cloud.security.authority import AuthorityClient
 
 
 async def serve(home: Path) -> None:
@@ -55,7 +58,9 @@ async def serve(home: Path) -> None:
     services = Services(
         directory=directory, historian=Reader(store, settings.timezone, releaser.release), commands=ControlClient(client), live=feed, sessions=sessions,
         journal=journal, clients=ClientService(ledger, keys.signing_pem(settings.credentials / "api-token.ed25519"), operation_table), answers=IdempotentAnswers(ledger),
-        audit=AuditDesk(ledger, (settings.credentials / "audit.pub").read_bytes(), settings.home / "audit", settings.home / "control.sqlite"), flows=FlowReader(store), people=people(sessions, keys.shared_secret(settings.credentials / "people.secret").encode(), now_ms), secure=bool(settings.portal_https), static=static if static.exists() else None, version=__version__, timezone=settings.timezone, demo=(settings.home / "demo").exists())
+        audit=AuditDesk(ledger, (settings.credentials / "audit.pub").read_bytes(), settings.home / "audit", settings.home / "control.sqlite"), flows=FlowReader(store),
+        identities=Identities(AgentService(ledger), f"https://{settings.reached_at}:{settings.enrolment_port}", lambda: str(AuthorityClient(settings.home).status()["anchor_fingerprint"])),
+        people=people(sessions, keys.shared_secret(settings.credentials / "people.secret").encode(), now_ms), secure=bool(settings.portal_https), static=static if static.exists() else None, version=__version__, timezone=settings.timezone, demo=(settings.home / "demo").exists())
     config = uvicorn.Config(create_app(services), host=settings.portal_host, port=settings.portal_port, log_config=None, access_log=False, timeout_graceful_shutdown=3, workers=1)
     server = uvicorn.Server(config)
     await server.serve()

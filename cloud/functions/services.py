@@ -14,6 +14,7 @@ from fastapi import Request
 from cloud.core.admission import Gate
 from cloud.core.clock import now_ms
 from cloud.core.ports import CommandBus, DeviceInfo, Flows, Historian, Live, ProjectInfo
+from cloud.functions.devices.agents_identities import Identities
 from cloud.functions.devices.directory import LedgerDirectory
 from cloud.functions.interfaces.answers import IdempotentAnswers
 from cloud.functions.interfaces.clients import ClientService
@@ -33,6 +34,7 @@ class Services:
     Attributes:
         clients: external clients, None = people only.
         answers: answers kept for idempotency keys.
+        identities: agents' identities, None = without the certificate authority.
         audit: verification and health of the audit chain.
         flows: network records.
         admission: the gate of this process, None = one of the usual size.
@@ -54,6 +56,7 @@ class Services:
     clients: ClientService | None = None
     answers: IdempotentAnswers | None = None
     audit: AuditDesk | None = None
+    identities: Identities | None = None
     flows: Flows | None = None
     admission: Gate | None = None
     secure: bool = False

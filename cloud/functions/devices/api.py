@@ -88,13 +88,6 @@ async def device(device_id: Whole, who: SeesDevices, given: Given) -> dict[str, 
         "children": [{"id": d.id, "code": d.code, "name_zh": d.name_zh, "name_en": d.name_en, "profile": d.profile} for d in children]}
 
 
-@api.get("/agents")
-async def agents(who: Annotated[Principal, operation("devices.agent.read")], given: Given, project_id: Whole | None = None) -> list[dict[str, Any]]:
-    """Agents and their links (边缘代理): admitted, online, spool, clock."""
-    heard = {a["agent_id"]: a for a in await given.live.agents(project_id)}
-    return [views.agent_row(info, heard.get(info.agent_id)) for info in given.directory.agents(project_id) if who.sees_project(info.project_id)]
-
-
 @api.get("/catalogue")
 async def catalogue(who: Annotated[Principal, operation("devices.catalogue.read")]) -> list[dict[str, Any]]:  # noqa: ARG001 - the guard needs it
     """The point catalogue (测点目录)."""
