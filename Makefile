@@ -30,7 +30,7 @@ up: build  ## run the platform alone
 	@$(BIN)/python -m cloud.cli --home build/home up
 
 lint: build  ## format, lint, types, floors
-	@$(BIN)/ruff check . && $(BIN)/mypy && $(BIN)/lint-imports && $(BIN)/bandit -q -r -ll cloud protos edge_agent optimizers -x cloud/portal/web
+	@$(BIN)/ruff check . && $(BIN)/mypy && $(BIN)/lint-imports && $(BIN)/bandit -q -c pyproject.toml -r -ll cloud protos edge_agent optimizers
 
 fast: build  ## tests that start no processes
 	@$(BIN)/python -m pytest -m "not slow and not browser and not interop" tests
@@ -46,6 +46,7 @@ simulate: build  ## deterministic simulation, SEEDS=n
 
 faults: build  ## kill campaigns over the real stack; QUICK=1 for a smaller one
 	@$(BIN)/python -m tests.faults.campaign
+	@$(BIN)/python -m tests.faults.rotation
 
 fuzz: build  ## a million hostile inputs for every decoder
 	@$(BIN)/python -m tests.fuzz.fuzz_decoders

@@ -132,15 +132,12 @@ class Kang:
     def projects(self) -> list[Project]:
         """Projects in scope."""
         found = self.get("projects")
-        rows = found["rows"] if isinstance(found, dict) else found
-        return [Project(int(r["id"]), str(r["code"]), str(r.get("name_zh", "")), str(r.get("name_en", "")), r) for r in rows]
+        return [Project(int(r["id"]), str(r["code"]), str(r.get("name_zh", "")), str(r.get("name_en", "")), r) for r in found]
 
     def latest(self, project_id: int) -> list[Latest]:
         """Newest values of a project."""
         found = self.get(f"projects/{project_id}/latest")
-        rows = found["rows"] if isinstance(found, dict) else found
-        return [Latest(*(int(r[0]), int(r[1]), int(r[2]), float("nan") if r[3] is None else float(r[3]), int(r[4]))) if isinstance(r, list) else
-                Latest(int(r["device_id"]), int(r["point_id"]), int(r["at_ms"]), float("nan") if r["value"] is None else float(r["value"]), int(r["quality"])) for r in rows]
+        return [Latest(int(d), int(p), int(at), float("nan") if value is None else float(value), int(quality)) for d, p, at, value, quality in found["rows"]]
 
     def history(self, project_id: int, points: Iterable[tuple[int, int]], start_ms: int, end_ms: int) -> list[Series]:
         """History of (device, point) pairs over [start, end), UTC milliseconds."""

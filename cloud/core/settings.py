@@ -80,7 +80,7 @@ class Settings:
     @property
     def reached_at(self) -> str:
         """Where boxes find this installation."""
-        return self.public_host or (self.gateway_host if self.gateway_host not in ("0.0.0.0", "::") else "127.0.0.1")  # noqa: S104  compared, not bound
+        return self.public_host or (self.gateway_host if self.gateway_host not in ("0.0.0.0", "::") else "127.0.0.1")  # noqa: S104 # nosec B104  compared, not bound
 
     @property
     def effective_nats_url(self) -> str:
@@ -105,7 +105,7 @@ class Settings:
 
 def ray_directory(settings: Settings) -> Path:
     """Where our own Ray head keeps its sockets and logs: short, because socket paths must be."""
-    return Path("/tmp") / ("kang-ray-" + hashlib.sha256(str(settings.home).encode()).hexdigest()[:8]) / "r"  # noqa: S108
+    return Path("/tmp") / ("kang-ray-" + hashlib.sha256(str(settings.home).encode()).hexdigest()[:8]) / "r"  # noqa: S108 # nosec B108
 
 
 def load(home: Path, **overrides: str | int) -> Settings:
