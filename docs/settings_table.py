@@ -22,6 +22,7 @@ ZH = {
     "store_port": "自带存储进程的本机端口", "ledger_url": "SQLAlchemy 地址；留空则为安装目录内的 SQLite", "ray_address": "已有 Ray 集群的地址；留空则自行启动",
     "ray_port": "自带 Ray 头节点的 GCS 端口", "partitions": "遥测分区数；首次启动后不可更改，已存数据依赖它", "hosts": "Ray 项目主机数；0 = 核数减一，至少一个",
     "timezone": "汇总与报表切分日期所用时区", "heartbeat_s": "告知采集代理的心跳间隔，秒",
+    "enrolment_port": "边缘盒注册与续期监听端口（TLS）", "public_host": "边缘盒到达本安装所用的名称或地址；留空为 gateway_host",
     "password_days": "口令须更换的天数；0 = 不强制更换",
 }
 
