@@ -5,6 +5,8 @@ Must not know: what columns mean.
 
 from __future__ import annotations
 
+import os
+import sys
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +15,8 @@ import numpy as np
 
 from optimizers.formulations.dispatch import Index, Program
 from optimizers.specification import Array
+
+_BANNER_SEEN = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,13 +37,31 @@ class Answer:
     status: str
 
 
+def silenced() -> highspy.Highs:
+    """A HiGHS that says nothing. The first of a process prints its banner before any option can forbid it: that one is made with the descriptor aside."""
+    global _BANNER_SEEN
+    if not _BANNER_SEEN:
+        _BANNER_SEEN = True
+        sys.stdout.flush()
+        kept, nowhere = os.dup(1), os.open(os.devnull, os.O_WRONLY)
+        try:
+            os.dup2(nowhere, 1)
+            highspy.Highs()
+        finally:
+            os.dup2(kept, 1)
+            os.close(kept)
+            os.close(nowhere)
+    made = highspy.Highs()
+    for name, value in (("output_flag", False), ("threads", 1), ("log_to_console", False)):
+        made.setOptionValue(name, value)
+    return made
+
+
 class Solver:
     """One HiGHS instance, single-threaded and silent."""
 
     def __init__(self) -> None:
-        self._highs = highspy.Highs()
-        for name, value in (("output_flag", False), ("threads", 1), ("log_to_console", False)):
-            self._highs.setOptionValue(name, value)
+        self._highs = silenced()
         self._basis: Any = None
         self._shape: tuple[int, int] = (0, 0)
 

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from optimizers.formulations.dispatch import Index, Program, program
 from optimizers.methods.dispatch import LEANS, rounded
-from optimizers.methods.highs import Solver
+from optimizers.methods.highs import Solver, silenced
 from optimizers.specification import Array, Community
 from optimizers.validation import plannable
 
@@ -244,8 +244,8 @@ def master(columns: Sequence[Column], target_kw: Array, rho: float, *, whole: bo
     model.a_matrix_.value_ = np.r_[value.ravel(), np.full(count, -1.0)]
     if whole:
         model.integrality_ = [highspy.HighsVarType.kInteger] * n + [highspy.HighsVarType.kContinuous] * count
-    highs = highspy.Highs()
-    for name, option in (("output_flag", False), ("threads", 1), ("time_limit", seconds if whole else 1e9), ("mip_rel_gap", 1e-4)):
+    highs = silenced()
+    for name, option in (("time_limit", seconds if whole else 1e9), ("mip_rel_gap", 1e-4)):
         highs.setOptionValue(name, option)
     highs.passModel(model)
     highs.run()
