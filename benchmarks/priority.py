@@ -119,7 +119,7 @@ async def measure(home: Path) -> dict[str, Any]:
         classes, high_statuses, low = await _round(url, tokens["dispatch"], tokens["batch"], path, low_path)
         fifo, _, everybody = await _round(url, tokens["everybody"], tokens["everybody"], path, low_path)
         ledger.close()
-    result = {"idle_p50_ms": _at(idle, 0.5), "idle_p99_ms": _at(idle, 0.99), "high_p50_ms": _at(classes, 0.5), "high_p99_ms": _at(classes, 0.99), "fifo_p50_ms": _at(fifo, 0.5),
+    result: dict[str, Any] = {"idle_p50_ms": _at(idle, 0.5), "idle_p99_ms": _at(idle, 0.99), "high_p50_ms": _at(classes, 0.5), "high_p99_ms": _at(classes, 0.99), "fifo_p50_ms": _at(fifo, 0.5),
               "fifo_p99_ms": _at(fifo, 0.99), "high_calls": len(classes), "fifo_calls": len(fifo), "high_statuses": dict(high_statuses), "low": low, "everybody": everybody}
     result["limit_ms"] = max(3 * result["idle_p99_ms"], 50.0)
     result["better_than_fifo"] = result["fifo_p99_ms"] / result["high_p99_ms"]

@@ -32,6 +32,7 @@ from edge_agent.spool import Spool
 from edge_agent.status import heartbeat
 from edge_agent.uplink import grpc, nats
 from edge_agent.uplink.link import Link
+from edge_agent.witness import Witness
 from protos import envelope, subjects
 from protos.batch import Reading
 from protos.kang.v1 import link_pb2, telemetry_pb2
@@ -99,6 +100,7 @@ class Agent:
                          known_challenge=self.challenges.known)
         self.actuation = Actuation(self.desk, self.now())
         self.link = Link(self, self.spool, self.journal, credentials.telemetry_box, heartbeat_s=site.heartbeat_s)
+        self.link.witness = Witness(site.state_dir / "audit-checkpoints.jsonl")
         self.renewal = Renewal(credentials.directory, credentials.platform, {"batch": self.spool, "result": self.journal}, nats=site.uplink.kind == "nats", wall_ms=lambda: self.now().wall_ms)
         self.units = (units or make_units)(site)
         self._credentials = credentials

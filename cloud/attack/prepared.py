@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from cloud.attack import door
 from cloud.attack.rows import Row
@@ -65,7 +66,7 @@ def local(settings: Settings) -> Iterator[People]:
     try:
         for role in Role:
             name = f"attack-{role}-{mark}"
-            scope = {"project_ids": [projects[0].id] if projects else [0], "device_ids": [d.id for d in directory.devices(projects[0].id)[:1]] if projects else [0]} if role is Role.RESIDENT else {}
+            scope: dict[str, Any] = {"project_ids": [projects[0].id] if projects else [0], "device_ids": [d.id for d in directory.devices(projects[0].id)[:1]] if projects else [0]} if role is Role.RESIDENT else {}
             sessions.register_user(name, name, [role], **scope)
             found.roles[name] = str(role)
         if len(projects) > 1:
@@ -75,9 +76,10 @@ def local(settings: Settings) -> Iterator[People]:
             organisations.contract(over, f"attack-{mark}", [other.id], 1, 2)
             elsewhere = organisations.register(f"attack-{mark}-b", "其他单位", "Another organisation", "provider")
             organisations.contract(elsewhere, f"attack-{mark}-b", [mine.id], 1, now_ms() + 86_400_000)
-            for name, options in ((f"attack-one-project-{mark}", {"project_ids": [mine.id]}), (f"attack-ended-contract-{mark}", {"organisation_id": over}),
-                                  (f"attack-other-organisation-{mark}", {"organisation_id": elsewhere})):
-                sessions.register_user(name, name, [Role.ENGINEER], **options)  # type: ignore[arg-type]
+            bounded: tuple[tuple[str, dict[str, Any]], ...] = ((f"attack-one-project-{mark}", {"project_ids": [mine.id]}), (f"attack-ended-contract-{mark}", {"organisation_id": over}),
+                                  (f"attack-other-organisation-{mark}", {"organisation_id": elsewhere}))
+            for name, options in bounded:
+                sessions.register_user(name, name, [Role.ENGINEER], **options)
                 found.outside[name], found.outside_device[name] = other.id, directory.devices(other.id)[0].id
             resident = f"attack-{Role.RESIDENT}-{mark}"
             found.outside[resident], found.outside_device[resident] = other.id, directory.devices(other.id)[0].id

@@ -195,8 +195,8 @@ class Doorman:
             begun = True
             await send(message)
 
-        work = asyncio.create_task(self._app(scope, inbox.get, outgoing))  # type: ignore[arg-type]
-        ear: asyncio.Task[Message] = asyncio.ensure_future(receive())  # type: ignore[arg-type]
+        work: asyncio.Task[None] = asyncio.ensure_future(self._app(scope, inbox.get, outgoing))
+        ear: asyncio.Task[Message] = asyncio.ensure_future(receive())
         try:
             while not work.done():
                 await asyncio.wait({work, ear}, return_when=asyncio.FIRST_COMPLETED)
@@ -207,7 +207,7 @@ class Doorman:
                         if not begun:
                             work.cancel()
                         break
-                    ear = asyncio.ensure_future(receive())  # type: ignore[arg-type]
+                    ear = asyncio.ensure_future(receive())
             with contextlib.suppress(asyncio.CancelledError):
                 await work
         finally:

@@ -68,6 +68,8 @@ class ProjectHost:
         self._tasks: dict[int, asyncio.Task[None]] = {}
         self._ingests: dict[int, PartitionIngest] = {}
         self._states: dict[int, str] = {}
+        self._checkpoint = b""
+        self._witnesses: set[str] = set()
         self._started: asyncio.Task[None] | None = None
 
     async def start(self) -> str:
@@ -81,6 +83,7 @@ class ProjectHost:
         settings = self._settings
         credentials = settings.credentials
         self._client = await connect(settings.effective_nats_url, credentials, self._name)
+        await self._client.subscribe("audit.checkpoint", cb=self._on_checkpoint)
         self._clickhouse = ClickHouse(settings, name=self._name)
         await self._clickhouse.wait()
         self._directory = LedgerDirectory(open_ledger(settings.effective_ledger_url))
@@ -120,8 +123,17 @@ class ProjectHost:
                 await asyncio.sleep(pause)
                 pause = min(pause * 2, 5.0)
 
+    async def _on_checkpoint(self, message: Any) -> None:
+        """The audit log's newest checkpoint: each agent gets it once, in its next acknowledgement, and is a witness of it."""
+        if message.data != self._checkpoint:
+            self._checkpoint = message.data
+            self._witnesses.clear()
+
     async def _acknowledge(self, project_id: int, agent_id: str, epoch: bytes, sequences: list[int]) -> None:
         ack = link_pb2.Ack(epoch=epoch)
+        if self._checkpoint and agent_id not in self._witnesses:
+            self._witnesses.add(agent_id)
+            ack.checkpoint = self._checkpoint
         for first, last in _ranges(sequences):
             ack.ranges.add(first=first, last=last)
         await self._client.publish(subjects.down(project_id, agent_id, "ack"), ack.SerializeToString())

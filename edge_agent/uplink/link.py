@@ -15,6 +15,7 @@ from typing import Final, Protocol
 from edge_agent.commands.journal import Journal
 from edge_agent.session import UplinkSession
 from edge_agent.spool import Spool
+from edge_agent.witness import Witness
 from protos import envelope
 from protos.kang.v1 import link_pb2, telemetry_pb2
 
@@ -64,6 +65,7 @@ class Link:
     def __init__(self, agent: Agent, spool: Spool, journal: Journal, telemetry_box: bytes, *, heartbeat_s: float) -> None:
         self.agent = agent
         self.heartbeat_s = heartbeat_s
+        self.witness: Witness | None = None
         self.counts: Counter[str] = Counter()
         self.up = False
         self.wake = asyncio.Event()
@@ -103,7 +105,9 @@ class Link:
         return out
 
     def on_ack(self, ack: link_pb2.Ack) -> None:
-        """Committed ranges of batches, or results taken by the command service."""
+        """Committed ranges of batches, or results taken by the command service; sometimes a checkpoint to keep."""
+        if ack.checkpoint and self.witness is not None and not self.witness.take(ack.checkpoint):
+            self.counts["audit_checkpoints_refused"] += 1
         (self._results if ack.epoch == self._journal.epoch else self._batches).acked(ack)
         self.wake.set()
 

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Select, func, or_, select
+from sqlalchemy import func, or_, select
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session, aliased
 
@@ -150,7 +150,7 @@ class OperationJournal:
              until_ms: int | None = None, object_: str = "", result: str = "", channel: str = "", remote: bool = False, level: str = "") -> list[dict[str, Any]]:
         """Newest first, every intent with its outcome."""
         intent, outcome = OperationLog, aliased(OperationLog)
-        query: Select[Any] = select(intent, outcome, AuditLink.n).outerjoin(outcome, outcome.of == intent.id).outerjoin(AuditLink, AuditLink.record_id == intent.id)
+        query: Any = select(intent, outcome, AuditLink.n).outerjoin(outcome, outcome.of == intent.id).outerjoin(AuditLink, AuditLink.record_id == intent.id)
         query = query.where(intent.of == 0).order_by(intent.id.desc()).limit(limit)
         if before is not None:
             query = query.where(intent.id < before)
