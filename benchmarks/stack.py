@@ -53,7 +53,7 @@ class Stack:
     def __enter__(self) -> Self:
         try:
             for child in children(self.settings):
-                if child.name in self.only or child.name == "ca":
+                if child.name in self.only or child.name == "ca" or (child.name == "enrolment" and "gateway" in self.only):
                     self.supervisor.start(child, wait=child.name not in ("audit", "control", "runtime"))
         except BaseException:
             self.supervisor.stop_all()

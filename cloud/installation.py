@@ -117,6 +117,7 @@ def children(settings: Settings) -> list[Child]:
     found.append(Child("audit", [python, "-m", "cloud.security.audit_writer", "--home", home]))
     found.append(Child("control", [python, "-m", "cloud.control.service", "--home", home]))
     found.append(Child("gateway", [python, "-m", "cloud.gateways.edge", "--home", home], lambda: port_open(settings.gateway_port)))
+    found.append(Child("enrolment", [python, "-m", "cloud.gateways.enrolment", "--home", home], lambda: port_open(settings.enrolment_port)))
     ray = ray_environment(settings)
     if not settings.ray_address:
         memory = str(128 << 20)

@@ -25,7 +25,6 @@ from cloud.core.log import configure
 from cloud.core.settings import load
 from cloud.functions.devices.agents_service import AgentService
 from cloud.functions.devices.directory import LedgerDirectory
-from cloud.gateways.enrolment import Enrolment
 from cloud.gateways.relay import Relay
 from cloud.gateways.trust import CloneWatch, OpenStream, TrustWatch
 from cloud.ledger import open_ledger
@@ -191,8 +190,6 @@ async def serve(home: Path) -> None:
     watch = TrustWatch(agents, None if settings.nats_url else AuthorityClient(settings.home), clones, wall_ms=now_ms)
     await watch.look()
     watching = asyncio.create_task(watch.run(), name="trust")
-    enrolment = Enrolment(settings, directory, agents, wall_ms=now_ms)
-    listener = await enrolment.start()
     mine = settings.credentials
     credentials = grpc.ssl_server_credentials([((mine / "gateway.key").read_bytes(), (mine / "gateway.pem").read_bytes())], (mine / "edge-clients.pem").read_bytes(), require_client_auth=True)
     server = grpc.aio.server(options=[
@@ -210,7 +207,6 @@ async def serve(home: Path) -> None:
     if watching.done():
         watching.result()
     watching.cancel()
-    listener.close()
     await server.stop(2)
     await client.close()
 

@@ -6,15 +6,18 @@ within the grace sends it along and signs with its key. Must not know: what agen
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import datetime as dt
 import hashlib
 import json
 import logging
+import signal
 import ssl
 import time
 from collections import OrderedDict
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, Final
 
 from cryptography import x509
@@ -22,9 +25,13 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from cloud.core.clock import now_ms
+from cloud.core.log import configure
 from cloud.core.ports import ProjectDirectory
-from cloud.core.settings import Settings
+from cloud.core.settings import Settings, load
 from cloud.functions.devices.agents_service import AgentService, BoxKeys, renewal_refused, token_refused
+from cloud.functions.devices.directory import LedgerDirectory
+from cloud.ledger import open_ledger
 from cloud.runtime.placement import partition_for
 from cloud.security import keys
 from cloud.security.authority import AuthorityClient
@@ -302,3 +309,29 @@ def _key(body: dict[str, Any], name: str) -> bytes:
     return value
 
 
+
+
+async def serve(home: Path) -> None:
+    """Run until SIGTERM: a process of its own, so that a thousand boxes that talk never keep one from renewing."""
+    settings = load(home)
+    ledger = open_ledger(settings.effective_ledger_url)
+    listener = await Enrolment(settings, LedgerDirectory(ledger), AgentService(ledger), wall_ms=now_ms).start()
+    log.info("enrolment listens on %s:%d", settings.gateway_host, settings.enrolment_port)
+    stop = asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
+    await stop.wait()
+    listener.close()
+    ledger.close()
+
+
+def main(argv: list[str] | None = None) -> None:
+    """`python -m cloud.gateways.enrolment --home DIR`."""
+    parser = argparse.ArgumentParser(prog="kang-enrolment")
+    parser.add_argument("--home", type=Path, required=True)
+    args = parser.parse_args(argv)
+    configure("enrolment")
+    asyncio.run(serve(args.home))
+
+
+if __name__ == "__main__":
+    main()
