@@ -66,7 +66,9 @@ export interface Agent {
   agent_id: string; project_id: number; uplink: string; revoked: boolean; certificate_serial: string; online: boolean; last_heard_ms: number | null; clock_offset_ms: number | null
   clock_trusted: boolean | null; clock_source: string | null; spool_batches: number | null; spool_readings: number | null; oldest_ms: number | null; version: string | null
   cpu_share: number | null; rss_bytes: number | null; devices_total: number; devices_online: number
+  state: string; issued_ms: number | null; not_after_ms: number | null; revoked_ms: number | null; revoked_by: string | null; revoked_reason: string | null; clone_ms: number | null; clone_detail: string | null
 }
+export interface Invitation { id: number; agent_id: string; project_id: number; uplink: string; hardware_id: string; created_by: string; expires_ms: number; text?: string; qr?: string }
 export interface Held { id: string; project_id: number; agent_id: string; reason: string; detail: string; rows: number; received_ms: number; state: string }
 export interface LogRow { id: number; at_ms: number; operation: string; level: string; target: string; process_id: number; operator: string; result: string; code: string; request_id: string; address: string; zh: string; en: string }
 export interface Problem { code: string; zh: string; en: string; status: number; request_id: string }
