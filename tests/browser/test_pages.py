@@ -18,6 +18,7 @@ from pathlib import Path
 import pytest
 import uvicorn
 from playwright.async_api import Browser, BrowserContext, Page, async_playwright
+from sqlalchemy import text
 
 from cloud.ledger import Ledger
 from tests.support.site import STATIC, Site, build, furnish
@@ -119,6 +120,59 @@ async def visit(stage: Stage, *, width: int, height: int, locale: str, scheme: s
     (1440, 900, "zh-CN", "light"), (1440, 900, "en-GB", "dark"), (390, 844, "zh-CN", "dark"), (390, 844, "en-GB", "light")])
 async def test_every_page_opens_without_an_error(stage: Stage, width: int, height: int, locale: str, scheme: str) -> None:
     await visit(stage, width=width, height=height, locale=locale, scheme=scheme)
+
+
+PEOPLE = {"system_admin": ("/people", "/people/5", "/organisations", "/approvals", "/operations", "/security"), "security_admin": ("/people/5", "/sessions", "/approvals"), "resident": ("/security",)}
+
+
+@pytest.mark.parametrize(("width", "height", "locale", "scheme"), [(1440, 900, "zh-CN", "light"), (390, 844, "en-GB", "dark")])
+async def test_pages_of_people_open_and_each_role_sees_only_its_menu(stage: Stage, width: int, height: int, locale: str, scheme: str) -> None:
+    for role, paths in PEOPLE.items():
+        context = await stage.browser.new_context(base_url=stage.address.replace("127.0.0.1", "localhost"), viewport={"width": width, "height": height}, locale=locale, color_scheme=scheme)
+        page, errors = await context.new_page(), []
+        page.on("console", lambda m, found=errors: found.append(m.text) if m.type == "error" else None)
+        page.on("pageerror", lambda e, found=errors: found.append(str(e)))
+        await page.goto(f"/signin?code={stage.site.sessions.issue_code(role)}")
+        await page.wait_for_selector(".shell h1")
+        links = set(await page.eval_on_selector_all("aside nav a", "all => all.map((a) => a.getAttribute('href'))"))
+        assert ("/people" in links) == (role != "resident") and ("/sessions" in links) == (role == "security_admin")
+        assert not links & ({"/", "/alarms", "/devices", "/commands", "/log"} if role != "resident" else {"/", "/commands", "/log", "/approvals"})
+        for path in paths:
+            await page.goto(path)
+            await page.wait_for_selector("h1")
+            await page.wait_for_selector("[aria-busy=true]", state="detached")
+            assert await page.evaluate("document.documentElement.scrollWidth - window.innerWidth") <= 0, path
+            assert errors == [], f"{role} {path}: {errors}"
+        await context.close()
+
+
+async def test_an_authenticator_is_bound_and_a_stale_proof_asks_and_goes_on(stage: Stage) -> None:
+    """From my security to the step-up dialog: the refused command is sent by itself once the code is right."""
+    import time
+
+    import pyotp
+
+    context, page, _ = await stage.page(locale="en-GB", viewport={"width": 1440, "height": 900})
+    await page.goto("/security")
+    await page.get_by_role("button", name="Bind", exact=True).click()
+    await page.wait_for_selector(".qr img")
+    secret = (await page.locator(".qr .mono").inner_text()).strip()
+    await page.get_by_label("Six digits").fill(pyotp.TOTP(secret).at(time.time() - 30))
+    await page.get_by_role("button", name="Confirm").click()
+    await page.wait_for_selector(".papers li")
+    assert await page.locator(".papers li").count() == 10
+    with stage.site.ledger.write() as session:
+        session.execute(text("UPDATE user_session SET factor_ms = factor_ms - 400000"))
+    stage.site.sessions.forget()
+    await page.goto(f"/devices/{stage.site.device('cuihu', 'EB2')}")
+    await page.locator("input[type=number]").first.fill("61")
+    await page.get_by_role("button", name="Set", exact=True).first.click()
+    await page.wait_for_selector("[role=dialog]")
+    await page.locator("[role=dialog] input").fill(pyotp.TOTP(secret).at(time.time()))
+    await page.get_by_role("button", name="Verify and go on").click()
+    await page.wait_for_selector(".progress.verified", timeout=8000)
+    assert stage.site.commands.requests[0].value == 61.0
+    await context.close()
 
 
 async def test_a_command_becomes_its_own_progress_and_is_verified(stage: Stage) -> None:

@@ -98,7 +98,7 @@ def test_named_make_targets_and_commands_exist():
     words = "\n".join((DOCS / p).read_text(encoding="utf-8") for p in PAGES) + (ROOT / "README.md").read_text() + (ROOT / "README.zh-CN.md").read_text()
     targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
     assert set(re.findall(r"(?:`|^ {4})make ([a-z-]+)", words, re.MULTILINE)) <= targets
-    cli = (ROOT / "cloud" / "cli.py").read_text()
+    cli = "".join(f.read_text() for f in sorted((ROOT / "cloud").glob("cli*.py")))
     known = set(re.findall(r'add_parser\("([a-z-]+)"', cli))
     named = {m[1] for m in re.finditer(r"(?:`|^ {4})kang (?:--home \S+ )?([a-z-]+)", words, re.MULTILINE)}
     assert named - {"backup"} <= known  # "there is no `kang backup` yet"
