@@ -48,6 +48,14 @@ def sign_in(stack: Stack) -> httpx.AsyncClient:
         return httpx.AsyncClient(base_url=base, cookies=dict(first.cookies), headers={"x-kang-csrf": answer.json()["csrf"]}, timeout=20)
 
 
+async def prove_again(stack: Stack, client: httpx.AsyncClient) -> None:
+    """A fresh proof of identity: control asks for one of the last five minutes, and a long run is longer."""
+    ledger = open_ledger(stack.settings.effective_ledger_url)
+    code = SessionService(ledger).issue_code("bench")
+    ledger.close()
+    (await client.post("/session/reauthenticate", json={"one_time": code})).raise_for_status()
+
+
 async def one(client: httpx.AsyncClient, device_id: int, value: float) -> tuple[float, dict[str, float], str]:
     """(seconds from click to a final state, seconds to each state by the journal, final state)."""
     started = time.perf_counter()
@@ -127,6 +135,8 @@ async def measure(stack: Stack, agents: list[RigAgent], report: Report) -> None:
         rounds = 4
         for number in range(rounds):
             for k in range(COMMANDS // rounds):
+                if k % 50 == 0:
+                    await prove_again(stack, client)
                 agent = rng.choice(agents)
                 took, steps, state = await one(client, rng.choice(agent.devices), ((number * COMMANDS + k) % 11_000 + 100) / 100)
                 clicks.append(took)
