@@ -40,7 +40,7 @@ from protos import subjects
 from protos.errors import KangError
 
 log = logging.getLogger("kang.enrolment")
-MAX_HEAD, MAX_BODY, CONNECTIONS, TIMEOUT_S = 8 << 10, 64 << 10, 128, 10
+MAX_HEAD, MAX_BODY, CONNECTIONS, TIMEOUT_S = 8 << 10, 64 << 10, 32, 10
 #: Refusals an address may collect in a minute before it has to wait.
 REFUSALS: Final = 20
 
@@ -101,8 +101,11 @@ class Enrolment:
         address = str((writer.get_extra_info("peername") or ("?",))[0])
         status, answer = 500, {"code": "E-KANG", "zh": KangError.zh, "en": KangError.en}
         try:
-            async with self._busy, asyncio.timeout(TIMEOUT_S * 3):
-                status, answer = await self._answer(reader, writer, address)
+            if self._busy.locked():  # whoever waits longer than a box's patience is served for nothing: say so at once
+                status, answer = 503, {"code": "E-ENROL-BUSY", "zh": "注册服务繁忙，请稍后自动重试。", "en": "The enrolment service is busy; the box tries again by itself."}
+            else:
+                async with self._busy, asyncio.timeout(TIMEOUT_S * 2):
+                    status, answer = await self._answer(reader, writer, address)
         except (ConnectionError, asyncio.IncompleteReadError, TimeoutError, ssl.SSLError):
             writer.close()
             return

@@ -23,7 +23,8 @@ from protos.points import point
 
 POINTS = [point(key).id for key in ("active_power", "energy_import")]
 EVERY_S, READINGS = 20.0, 20
-RENEW_OVER_S = 20.0
+#: Renewals a second the campaign asks for, all agents together.
+RENEWALS_PER_S = 5.0
 
 
 class Share:
@@ -84,7 +85,7 @@ class Share:
             await asyncio.sleep(EVERY_S)
 
     async def _renew(self, name: str, agent: Agent) -> None:
-        await asyncio.sleep(random.uniform(0, RENEW_OVER_S))
+        await asyncio.sleep(random.uniform(0, 4 * len(self.agents) / RENEWALS_PER_S))
         for attempt in range(20):
             try:
                 await agent.renewal.renew()
