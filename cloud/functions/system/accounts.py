@@ -148,6 +148,7 @@ class AccountService:
         try:
             with self._ledger.write() as session:
                 user, account = self._get(session, user_id)
+                session.refresh(account, with_for_update=True)
                 self._fits(user.name, access)
                 if account.kind in ADMINS and access.roles != {Role(account.kind)}:
                     self._not_last(session, user, account)

@@ -64,8 +64,8 @@ class FactorService:
         return await asyncio.to_thread(self._judge, name, code, right, renewed, address, agent)
 
     def _begin(self, name: str, address: str) -> str | None:
-        with self._ledger.write() as session:
-            failures.begin(session, name, address, self._now())
+        failures.attempt(self._ledger, name, address, self._now())
+        with self._ledger.read() as session:
             return session.scalar(select(Account.password_hash).join(User, User.id == Account.user_id).where(User.name == name))
 
     def _judge(self, name: str, code: str, right: bool, renewed: str | None, address: str, agent: str) -> tuple[str, Principal]:
@@ -118,8 +118,7 @@ class FactorService:
             FactorRefusedError, PasskeyError: not right.
             TooManyFailuresError: too often wrong.
         """
-        with self._ledger.write() as session:
-            failures.begin(session, who.name, address, self._now())
+        failures.attempt(self._ledger, who.name, address, self._now())
         with self._ledger.write() as session:
             if proof.credential is not None:
                 right = self._use(session, site, proof.token, proof.credential, who.user_id) == who.user_id

@@ -9,12 +9,30 @@ from __future__ import annotations
 import hashlib
 
 from sqlalchemy import delete
+from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from cloud.functions.system.errors import TooManyFailuresError
 from cloud.functions.system.people_tables import SignInFailure
+from cloud.ledger import Ledger
 
 MOST, WINDOW_MS = 5, 900_000
+
+
+def attempt(ledger: Ledger, name: str, address: str, now: int) -> None:
+    """`begin` in a transaction of its own; two first failures at the same moment are both counted.
+
+    Raises:
+        TooManyFailuresError: the name or the address is suspended.
+    """
+    for left in range(MOST, -1, -1):
+        try:
+            with ledger.write() as session:
+                begin(session, name, address, now)
+            return
+        except IntegrityError:
+            if not left:
+                raise
 
 
 def begin(session: Session, name: str, address: str, now: int) -> None:
