@@ -137,6 +137,7 @@ class FlowReader:
 
     def __init__(self, store: ClickHouse) -> None:
         self._store = store
+        self._ready = False
 
     async def search(self, day: str, timezone: str, *, site: str = "", kind: str = "", limit: int = 500) -> list[dict[str, Any]]:
         """Records of one local day, newest first.
@@ -149,6 +150,10 @@ class FlowReader:
             since, until = int(start.timestamp() * 1000), int((start + timedelta(days=1)).timestamp() * 1000)
         except (ValueError, OverflowError):
             raise DayError(day=re.sub(r"[^0-9-]", "", day)) from None
+        if not self._ready:
+            for statement in statements():
+                await self._store.command(statement)
+            self._ready = True
         rows = await self._store.query(
             f"SELECT toUnixTimestamp64Milli(at), kind, zone, site, address, method, result, bytes_in, bytes_out, messages, seconds, detail FROM {DATABASE}.flow"
             " WHERE at >= fromUnixTimestamp64Milli({s:Int64}) AND at < fromUnixTimestamp64Milli({u:Int64}) AND ({n:String} = '' OR site = {n:String} OR address = {n:String})"
