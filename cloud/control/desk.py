@@ -43,6 +43,7 @@ class Desk:
         self._directory = directory
         self._key = key
         self._retry_ms: dict[str, int] = {}
+        self._before: dict[str, int] = {}  # of an attempt under way: what maybe_delivered was
 
     # -- requests ---------------------------------------------------------------------------------------------------
 
@@ -159,8 +160,16 @@ class Desk:
                 if row["state"] in WAITING and now_ms < row["deadline_ms"] and now_ms >= self._retry_ms.get(row["id"], 0)
                 and (row["state"] != State.QUEUED or online(row["project_id"], row["agent_id"]))]
 
+    def waits(self, command_id: str) -> bool:
+        """True while a command still waits to be sent: a newer wish or its deadline may have come since it was due."""
+        row = self.journal.row(command_id)
+        return row is not None and row["state"] in WAITING
+
     def seal(self, row: sqlite3.Row, agent: AgentInfo, challenge: bytes, now_ms: int) -> bytes:
-        """A fresh envelope of a command: signed, chained per agent, sealed to the agent's key, echoing its challenge."""
+        """A fresh envelope of a command: signed, chained per agent, sealed to the agent's key, echoing its challenge.
+
+        From here on it may arrive: journalled before it leaves, so that neither a newer wish nor a deadline nor a crash meanwhile calls it never sent.
+        """
         message = pb.Command(
             command_id=bytes.fromhex(row["id"]), project_id=row["project_id"], device_id=row["device_id"], point_id=row["point_id"], kind=KINDS[row["kind"]],
             authority=row["authority"], value=row["value"], low=row["low"], high=row["high"], version=row["version"], deadline_ms=row["deadline_ms"],
@@ -173,13 +182,17 @@ class Desk:
                                      row["deadline_ms"], previous, challenge, 0 if row["kind"] in SAFETY else min(row["authority"], 9))
             signed = envelope.sign(header, message.SerializeToString(), self._key)
             self.journal.sent_outgoing(row["agent_id"], sequence, signed.digest)
+            self._before.setdefault(row["id"], row["maybe_delivered"])
+            self.journal.note(row["id"], maybe_delivered=1)
         return envelope.Sealer(agent.box_public).seal(signed)
 
     def attempted(self, command_id: str, outcome: str, now_ms: int) -> bool:
         """Record an attempt: "sent" (stands in the agent's connection), "offline" (nobody there), "maybe" (no answer). Returns True when the state moved."""
         row = self.journal.row(command_id)
+        before_maybe = self._before.pop(command_id, row["maybe_delivered"] if row is not None else 0)
         if row is None or row["state"] not in WAITING:
             return False
+        maybe = int(before_maybe or outcome != "offline")
         attempts = row["attempts"] + 1
         self._retry_ms[command_id] = now_ms + (500 if outcome == "offline" else min(1000 << min(attempts - 1, 4), 15_000))
         before = State(row["state"])
@@ -187,9 +200,9 @@ class Desk:
         with self.journal.transaction():
             if after is not before and may_move(before, after):
                 self.journal.move(command_id, after, now_ms, code="" if after is State.SENT else "E-CMD-OFFLINE", attempts=attempts,
-                                  maybe_delivered=int(row["maybe_delivered"] or outcome != "offline"))
+                                  maybe_delivered=maybe)
                 return True
-            self.journal.note(command_id, attempts=attempts, maybe_delivered=int(row["maybe_delivered"] or outcome != "offline"))
+            self.journal.note(command_id, attempts=attempts, maybe_delivered=maybe)
         return False
 
     # -- results ----------------------------------------------------------------------------------------------------

@@ -124,8 +124,8 @@ class Journal:
         return self._db.execute("SELECT * FROM command WHERE state NOT IN ('verified', 'failed', 'expired', 'superseded', 'refused') ORDER BY authority, created_ms").fetchall()
 
     def rivals(self, device_id: int, point_id: int, authority: int, version: int) -> list[sqlite3.Row]:
-        """Older commands of the same actuator and authority that still wait to be sent or received."""
-        return self._db.execute("SELECT * FROM command WHERE device_id = ? AND point_id = ? AND authority = ? AND version < ? AND state IN ('accepted', 'queued')",
+        """Older commands of the same actuator and authority that surely never left; one that is or was under way tells its own end."""
+        return self._db.execute("SELECT * FROM command WHERE device_id = ? AND point_id = ? AND authority = ? AND version < ? AND state IN ('accepted', 'queued') AND maybe_delivered = 0",
                                 (device_id, point_id, authority, version)).fetchall()
 
     def view(self, row: sqlite3.Row) -> dict[str, Any]:

@@ -146,6 +146,8 @@ class Service:
 
     async def _send(self, row: Any, slots: asyncio.Semaphore) -> None:
         try:
+            if not self.desk.waits(row["id"]):
+                return
             agent = self._directory.agent(row["agent_id"])
             challenge = self._challenges.get(row["agent_id"])
             outcome = "offline"

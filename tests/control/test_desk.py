@@ -96,6 +96,29 @@ def test_a_newer_wish_of_the_same_authority_supersedes_one_that_still_waits(desk
     assert new["version"] > old["version"]
 
 
+@pytest.mark.parametrize("kind", ["hold", "pulse"])
+def test_what_is_under_way_is_neither_superseded_nor_expired_by_what_happens_meanwhile(desk: Desk, kind: str) -> None:
+    first, _ = desk.submit(wish(kind=kind), 0)
+    desk.attempted(first["id"], "offline", 1)
+    desk.seal(desk.journal.row(first["id"]), AGENT, bytes(12), 2)  # published, not yet answered
+    second, superseded = desk.submit(wish(kind=kind), 3)
+    assert superseded == []
+    assert state(desk, first["id"]) == State.QUEUED
+    desk.tick(30_000)
+    assert state(desk, first["id"]) == State.QUEUED, "it may have arrived: two seconds more, then unknown"
+    desk.tick(32_001)
+    assert state(desk, first["id"]) == State.UNKNOWN
+    report(desk, first["id"], pb.STAGE_VERIFIED, 1, 32_100)
+    assert state(desk, first["id"]) == State.VERIFIED
+    # One that nobody was there to take is superseded as before.
+    third, _ = desk.submit(wish(kind=kind), 40_000)
+    desk.seal(desk.journal.row(third["id"]), AGENT, bytes(12), 40_001)
+    desk.attempted(third["id"], "offline", 40_002)
+    _, superseded = desk.submit(wish(kind=kind), 40_003)
+    assert superseded == [third["id"]]
+    assert not desk.waits(third["id"])
+
+
 def test_an_agent_that_was_never_reached_gives_queued_then_expired(desk: Desk) -> None:
     view, _ = desk.submit(wish(), 0)
     desk.attempted(view["id"], "offline", 10)

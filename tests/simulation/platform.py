@@ -219,6 +219,8 @@ class Control:
 
     async def _send(self, row: Any) -> None:
         try:
+            if not self.desk.waits(row["id"]):
+                return
             agent = self._gateway.directory.agent(row["agent_id"])
             challenge, outcome = self._challenges.get(row["agent_id"]), "offline"
             if agent is not None and challenge is not None and self._online(row["project_id"], row["agent_id"]):
