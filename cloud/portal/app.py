@@ -44,6 +44,9 @@ from cloud.security.operations import OperationTable
 
 ROUTERS: tuple[APIRouter, ...] = (system.api, system_me.api, system_people.api, system_audit.api, devices_agents.api, devices.api, monitoring.api, remote_control.api, interfaces.api)
 
+#: In a demonstration a one-time code proves who one is for as long as its link was good: there is nobody to ask for another.
+DEMO_PROOF_S = 3600
+
 
 def operation_table() -> OperationTable:
     """The rows of every function."""
@@ -62,7 +65,8 @@ def create_app(services: Services) -> FastAPI:
     app = FastAPI(title="Kang", version=services.version, docs_url=None, redoc_url=None, openapi_url=None, default_response_class=Answer)
     metrics = Metrics()
     app.state.services = services
-    app.state.gate = Gate(table, services.sessions, services.journal, secure=services.secure, approvals=services.people.approvals, clients=services.clients)
+    app.state.gate = Gate(table, services.sessions, services.journal, secure=services.secure, approvals=services.people.approvals, clients=services.clients,
+                          least_factor_s=DEMO_PROOF_S if services.demo else 0)
     app.state.streams = LiveStreams(services.live)
     problems.install(app)
     for router in ROUTERS:

@@ -159,12 +159,13 @@ class Gate:
     """What the guard works with; stands at `app.state.gate`."""
 
     def __init__(self, table: OperationTable, sessions: Sessions, journal: Journal, *, secure: bool, approvals: Approvals | None = None,
-                 clients: Sessions | None = None) -> None:
+                 clients: Sessions | None = None, least_factor_s: int = 0) -> None:
         self.table = table
         self.sessions = sessions
         self.journal = journal
         self.approvals = approvals
         self.clients = clients  # whom a bearer token belongs to; None = no external clients here
+        self.least_factor_s = least_factor_s  # a demonstration lets a proof of identity last so long; 0 = as the table says
         self.cookie = SECURE + COOKIE if secure else COOKIE
         self.resident_cookie = SECURE + RESIDENT_COOKIE if secure else RESIDENT_COOKIE
         self.secure = secure
@@ -233,7 +234,7 @@ class Requires:
             raise ScopeError(what_zh=row.zh, what_en=row.en)
         if principal.restricted and row.scope != "self" and not row.safety:
             raise RestrictedError
-        if row.factor_s is not None and not principal.resident and not principal.factor_fresh(row.factor_s):
+        if row.factor_s is not None and not principal.resident and not principal.factor_fresh(max(row.factor_s, gate.least_factor_s)):
             raise FactorAgeError(factor_s=row.factor_s)
         return principal
 

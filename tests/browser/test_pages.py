@@ -17,10 +17,13 @@ from pathlib import Path
 
 import pytest
 import uvicorn
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from playwright.async_api import Browser, BrowserContext, Page, async_playwright
 from sqlalchemy import text
 
+from cloud.functions.system.audit_desk import AuditDesk
 from cloud.ledger import Ledger
+from cloud.security.audit_writer import Chainer
 from tests.support.site import STATIC, Site, build, furnish
 
 pytestmark = pytest.mark.browser
@@ -40,6 +43,7 @@ class Stage:
     address: str
     browser: Browser
     state: Path
+    chain: Chainer
 
     async def page(self, **options: object) -> tuple[BrowserContext, Page, list[str]]:
         """A fresh page and the list its errors go to."""
@@ -74,7 +78,10 @@ def chromium() -> str:
 @pytest.fixture
 async def stage(ledger: Ledger, tmp_path: Path) -> AsyncIterator[Stage]:
     assert (STATIC / "index.html").exists(), "the pages are not built: run `python hatch_build.py`"
-    site = build(ledger, step_s=0.05, static=STATIC, demo=True)
+    key = Ed25519PrivateKey.generate()
+    chain = Chainer(ledger, key, tmp_path / "audit")
+    desk = AuditDesk(ledger, key.public_key().public_bytes_raw(), tmp_path / "audit", tmp_path / "control.sqlite")
+    site = build(ledger, step_s=0.05, static=STATIC, demo=True, audit=desk)
     furnish(site)
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -94,7 +101,7 @@ async def stage(ledger: Ledger, tmp_path: Path) -> AsyncIterator[Stage]:
         state = tmp_path / "state.json"
         await context.storage_state(path=state)
         await context.close()
-        yield Stage(site, address, browser, state)
+        yield Stage(site, address, browser, state, chain)
         await browser.close()
     server.should_exit = True
     with contextlib.suppress(asyncio.CancelledError):
@@ -162,7 +169,7 @@ async def test_an_authenticator_is_bound_and_a_stale_proof_asks_and_goes_on(stag
     await page.wait_for_selector(".papers li")
     assert await page.locator(".papers li").count() == 10
     with stage.site.ledger.write() as session:
-        session.execute(text("UPDATE user_session SET factor_ms = factor_ms - 400000"))
+        session.execute(text("UPDATE user_session SET factor_ms = factor_ms - 4000000"))
     stage.site.sessions.forget()
     await page.goto(f"/devices/{stage.site.device('cuihu', 'EB2')}")
     await page.locator("input[type=number]").first.fill("61")
@@ -281,3 +288,57 @@ async def test_a_hung_portal_is_shown_as_lost_and_found_again(stage: Stage) -> N
     await until(page, "document.querySelectorAll('.tile:not(.stale)').length > 0")
     await context.close()
     server.close()
+
+
+@pytest.mark.parametrize(("width", "height", "locale", "scheme"), [(1440, 900, "zh-CN", "light"), (390, 844, "en-GB", "dark")])
+async def test_pages_of_audit_and_interfaces_open_and_work(stage: Stage, width: int, height: int, locale: str, scheme: str) -> None:
+    """The auditor searches; the security administrator registers a client, tries it and ends it; the secret is shown once."""
+    made = stage.site.clients.register("已有系统", ["monitoring.history.read"], project_ids=[stage.site.projects["cuihu"]], hidden_fields=["address"], actor="security_admin")[0]
+    chinese = locale.startswith("zh")
+    for role, paths in {"audit_admin": ("/audit", "/audit?remote=1&result=done", "/network", "/interfaces"), "security_admin": ("/network", "/interfaces")}.items():
+        context = await stage.browser.new_context(base_url=stage.address.replace("127.0.0.1", "localhost"), viewport={"width": width, "height": height}, locale=locale, color_scheme=scheme)
+        page = await context.new_page()
+        errors = listen(page)
+        await page.goto(f"/signin?code={stage.site.sessions.issue_code(role)}")
+        await page.wait_for_selector(".shell h1, .sentence b")
+        errors.clear()
+        for path in paths:
+            await page.goto(path)
+            await page.wait_for_selector("h1")
+            await page.wait_for_selector("[aria-busy=true]", state="detached")
+            assert await page.evaluate("document.documentElement.scrollWidth - window.innerWidth") <= 0, path
+            raw = await page.evaluate(r"document.body.innerText.match(/\b(nav|col|audit|network|client|flow|zone|priority|channel)\.[a-z_0-9]+\b|undefined|NaN|\[object/g)")
+            assert raw is None, f"{path}: shows {raw}"
+            assert errors == [], f"{role} {path}: {errors}"
+            if folder := os.environ.get("KANG_SHOTS"):
+                await page.screenshot(path=f"{folder}/{role}{path.partition('?')[0].replace('/', '-')}-{width}-{locale}.png")
+        if role == "audit_admin":
+            await page.goto("/audit")
+            await page.locator(".tr").first.click()
+            await page.wait_for_selector("section dl.facts")
+            assert made["id"] in await page.locator(".vt").inner_text() or width < 720
+            stage.chain.step()
+            await page.get_by_role("button", name="校验审计链" if chinese else "Verify the chain").click()
+            await page.wait_for_selector(".verdict")
+            assert "完整" in await page.locator(".verdict").inner_text() if chinese else "Whole" in await page.locator(".verdict").inner_text()
+        else:
+            await page.get_by_role("button", name="登记客户端" if chinese else "Register a client").click()
+            form = page.locator("form.card")
+            await form.locator("input").first.fill("第三方能耗平台")
+            await form.get_by_role("button", name="全部项目" if chinese else "All projects").click()
+            await form.locator(".chip[title='monitoring.history.read']").click()
+            await form.get_by_role("button", name="登记" if chinese else "Register", exact=True).click()
+            await page.wait_for_selector("section.once")
+            await until(page, "document.querySelectorAll('article').length === 2")
+            if folder := os.environ.get("KANG_SHOTS"):
+                await page.screenshot(path=f"{folder}/client-made-{width}-{locale}.png", full_page=True)
+            card = page.locator("article").nth(1)
+            await card.get_by_role("button", name="试调" if chinese else "Test call").click()
+            await page.wait_for_selector(".tested li")
+            await card.get_by_role("button", name="停用" if chinese else "Disable", exact=True).click()
+            await card.get_by_role("button", name="确认停用" if chinese else "Yes, disable").click()
+            await card.locator(".tag.disabled").wait_for()
+            assert [c["disabled"] for c in stage.site.clients.listing()] == [False, True]
+            assert await page.evaluate("document.documentElement.scrollWidth - window.innerWidth") <= 0
+            assert errors == []
+        await context.close()
