@@ -89,3 +89,14 @@ export interface ApprovalAsked { approval?: { id: string; state: string; operati
 export interface ApprovalRow { id: string; operation: string; zh: string; en: string; target: string; payload: string; reason: string; requester: string; created_ms: number; deadline_ms: number; state: string; decided_by: string | null; decided_ms: number | null; decision: string; mine: boolean; decidable: boolean }
 export interface EmergencyRow { id: number; user_id: number; name: string; display_name: string; role: string; reason: string; created_ms: number; until_ms: number; ended_ms: number | null; running: boolean; reviewed_ms: number | null; review: string }
 export interface OperationRow { name: string; zh: string; en: string; roles: string[]; changes: boolean; label: string; level: string; open: boolean; safety: boolean; scope: string; factor_s: number | null; two_person: boolean; approvers: string[]; priority: number; audit: string }
+
+export interface AuditRow extends LogRow { object: string; before: string; after: string; channel: string; late: boolean; settled_ms: number | null; linked: number | null }
+export interface AuditHealth { known: boolean; failing: boolean; beat_age_ms: number; lag_ms: number; waiting: number; linked: number }
+export interface AuditVerdict { ok: boolean; records: number; commands: number; checkpoints: number; at_ms: number; findings: { kind: string; n: number; record_id: number; zh: string; en: string; log: string }[] }
+export interface FlowRow { id: number; at_ms: number; kind: string; zone: string; site: string; address: string; method: string; result: string; bytes_in: number; bytes_out: number; messages: number; seconds: number; detail: string }
+export interface Client {
+  id: string; name: string; operations: string[]; project_ids: number[] | null; hidden_fields: string[]; rate: number; burst: number; priority: number; disabled: boolean; certificate: string
+  expires_ms: number | null; created_ms: number; created_by: string; version: number; last_ms: number | null; address: string; open: number; calls: number; errors: number; limited: number; rate_now: number; p95_ms: number | null
+}
+export interface Grantable { name: string; zh: string; en: string; changes: boolean; label: string }
+export interface ClientTest { token: boolean; certificate: boolean; projects: string[]; operations: { name: string; zh: string; en: string; allowed: boolean }[] }

@@ -13,6 +13,7 @@ export const MENU: { label: Key; items: Item[] }[] = [
     { to: '/catalogue', icon: 'catalogue', label: 'nav.catalogue', needs: 'devices.catalogue.read' }] },
   { label: 'function.remote_control', items: [{ to: '/commands', icon: 'commands', label: 'nav.commands', needs: 'remote_control.command.read' }] },
   { label: 'function.data_management', items: [{ to: '/quarantine', icon: 'quarantine', label: 'nav.quarantine', needs: 'monitoring.quarantine.read' }] },
+  { label: 'function.interfaces', items: [{ to: '/interfaces', icon: 'globe', label: 'nav.interfaces', needs: 'interfaces.client.read' }] },
   { label: 'function.people', items: [
     { to: '/people', icon: 'people', label: 'nav.people', needs: 'system.person.read' },
     { to: '/organisations', icon: 'organisation', label: 'nav.organisations', needs: 'system.organisation.read' },
@@ -20,6 +21,8 @@ export const MENU: { label: Key; items: Item[] }[] = [
   { label: 'function.system', items: [
     { to: '/approvals', icon: 'approval', label: 'nav.approvals', needs: 'system.approval.read' },
     { to: '/log', icon: 'log', label: 'nav.log', needs: 'system.log.read' },
+    { to: '/audit', icon: 'log', label: 'nav.audit', needs: 'system.audit.read' },
+    { to: '/network', icon: 'agents', label: 'nav.network', needs: 'system.network.read' },
     { to: '/operations', icon: 'catalogue', label: 'nav.operations', needs: 'system.operation.read' },
     { to: '/security', icon: 'lock', label: 'nav.security', needs: 'system.me.read' },
     { to: '/settings', icon: 'settings', label: 'nav.settings', needs: 'system.session.read' }] },
