@@ -60,10 +60,13 @@ bench-priority: build  ## the urgent class under a 400-way flood, with and witho
 conformance: build  ## the table of 59 function points and the platform rows
 	@$(BIN)/python -m tests.conformance.table
 
-bench: bench-data bench-commands  ## every benchmark there is
+bench: bench-data bench-commands bench-optimizers  ## every benchmark there is
 
 bench-data: build  ## the data plane as ratios; QUICK=1 for a smaller run
 	@$(BIN)/python -m benchmarks.data
+
+bench-optimizers: env  ## optimizers against PuLP, CBC, scipy, linopy, PyPSA and oemof on the same model; ROWS=B1,B2, QUICK=1
+	@$(BIN)/python -m benchmarks.optimizers $(if $(ROWS),--rows $(ROWS))
 
 bench-commands: build  ## command round trips against bare NATS and bare gRPC
 	@$(BIN)/python -m benchmarks.commands
@@ -81,5 +84,5 @@ clean:  ## remove what was built, the demo's data included
 	@find . -name '*_pb2*.py*' -not -path './.venv/*' -delete
 
 
-.PHONY: api-fuzz bench-priority
+.PHONY: api-fuzz bench-priority bench-optimizers
 .PHONY: help env build demo up lint fast test peers simulate faults fuzz conformance bench bench-data bench-commands docs lock clean
