@@ -25,6 +25,8 @@ WIDTH: Final = {"u16": 1, "s16": 1, "u32": 2, "s32": 2, "f32": 2, "bit": 1}
 SEVERITIES: Final = ("critical", "major", "minor", "warning", "info")
 MAX_DEPTH: Final = 8
 RATIOS: Final = ("none", "ct", "pt", "ctpt")
+#: The safe loader in C where the wheel has it: a site of a hundred devices is read ten times faster.
+LOADER: Final = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,8 +222,8 @@ def parse(text: str, *, file: str = "template") -> Template:
         TemplateError: with file, line, field and problem.
     """
     try:
-        node = yaml.compose(text, Loader=yaml.SafeLoader)
-        data = yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))  # noqa: S506 # nosec B506 - safe loader, C speed
+        node = yaml.compose(text, Loader=LOADER)
+        data = yaml.load(text, Loader=LOADER)  # noqa: S506 # nosec B506 - safe loader, C speed
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         raise TemplateError(file=file, line=mark.line + 1 if mark else 0, field="", problem="not YAML") from None
