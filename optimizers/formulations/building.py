@@ -5,10 +5,10 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.linalg import expm
 
 from optimizers.specification import Array, Building, Community, series
 
@@ -32,6 +32,14 @@ class Thermal:
     weight: Array
 
 
+def _exponential(m: Array) -> Array:
+    """exp(m) of a 1x1 or 2x2 matrix with real eigenvalues (Sylvester's formula): a general routine costs more than the rest of the model."""
+    if len(m) == 1:
+        return np.exp(m)
+    half, apart = (m[0, 0] + m[1, 1]) / 2, math.sqrt(((m[0, 0] - m[1, 1]) / 2) ** 2 + m[0, 1] * m[1, 0])
+    return np.asarray(math.exp(half) * (math.cosh(apart) * np.eye(2) + math.sinh(apart) / apart * (m - half * np.eye(2))), np.float64)
+
+
 def thermal(building: Building, community: Community) -> Thermal:
     """Discretise a building for a community's step and weather."""
     steps = community.steps
@@ -49,9 +57,7 @@ def thermal(building: Building, community: Community) -> Thermal:
         balance = (link * building.room_c + building.mass_loss_kw_k * float(outdoor[0])) / (link + building.mass_loss_kw_k)
         start = np.array([building.room_c, balance if building.mass_c is None else building.mass_c])
         weight = np.array([air, mass])
-    states = len(start)
-    block = np.zeros((states + 2, states + 2))
-    block[:states, :states], block[:states, states:] = rates, inputs
-    exact = expm(block * community.step_h)
-    a, by_heat, by_outdoor = exact[:states, :states], exact[:states, states], exact[:states, states + 1]
+    a = _exponential(rates * community.step_h)
+    # The integral of the exponential over a step: rates^-1 (a - 1); rates are never singular, for a building loses heat.
+    by_heat, by_outdoor = np.linalg.solve(rates, (a - np.eye(len(start))) @ inputs).T
     return Thermal(a, by_heat, np.outer(gains, by_heat) + np.outer(outdoor, by_outdoor), start, weight)

@@ -15,6 +15,8 @@ Every limit that reality can break is a priced slack, so there is always a plan.
 
 from __future__ import annotations
 
+import hashlib
+from collections import OrderedDict
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -75,7 +77,7 @@ class _Builder:
         """A variable a step."""
         n = self.steps if count is None else count
         for store, value in ((self.cost, cost), (self.lower, lower), (self.upper, upper)):
-            store.append(np.broadcast_to(np.asarray(value, np.float64), (n,)))
+            store.append(_each(value, n))
         found = np.arange(self.width, self.width + n)
         self.columns[name] = found
         self.width += n
@@ -87,15 +89,40 @@ class _Builder:
         found = np.arange(self.height, self.height + n)
         self.rows[name] = found
         self.height += n
-        self.row_lower.append(np.broadcast_to(np.asarray(lower, np.float64), (n,)))
-        self.row_upper.append(np.broadcast_to(np.asarray(upper, np.float64), (n,)))
+        self.row_lower.append(_each(lower, n))
+        self.row_upper.append(_each(upper, n))
         for columns, factor in terms:
             self.add(found[n - len(columns):] if len(columns) < n else found, columns, factor)
         return found
 
     def add(self, rows: Index, columns: Index, factor: float | Array) -> None:
         """More entries of rows already there."""
-        self.entries.append((rows, columns, np.broadcast_to(np.asarray(factor, np.float64), (len(columns),))))
+        self.entries.append((rows, columns, _each(factor, len(columns))))
+
+
+def _each(value: float | Array, count: int) -> Array:
+    return value if isinstance(value, np.ndarray) and value.shape == (count,) else np.full(count, value, np.float64)
+
+
+#: Where entries stand once compressed, by their places: the same topology has them in the same places, however often it is planned.
+_PATTERNS: OrderedDict[bytes, tuple[Index, NDArray[np.int32], NDArray[np.int32]]] = OrderedDict()
+_KEPT_PATTERNS = 64
+
+
+def _compressed(rows: Index, columns: Index, values: Array, shape: tuple[int, int]) -> sparse.csr_matrix:
+    """Entries compressed by row; sorting them is done once a topology."""
+    key = hashlib.blake2b(rows.tobytes() + columns.tobytes(), digest_size=16, salt=str(shape).encode()[:16]).digest()
+    found = _PATTERNS.get(key)
+    if found is None:
+        order = np.lexsort((columns, rows))
+        r, c = rows[order], columns[order]
+        if ((np.diff(r) == 0) & (np.diff(c) == 0)).any():
+            raise AssertionError("a place is written twice")
+        found = (order, np.searchsorted(r, np.arange(shape[0] + 1)).astype(np.int32), c.astype(np.int32))
+        _PATTERNS[key] = found
+        while len(_PATTERNS) > _KEPT_PATTERNS:
+            _PATTERNS.popitem(last=False)
+    return sparse.csr_matrix((values[found[0]], found[2], found[1]), shape=shape)
 
 
 def program(community: Community) -> Program:
@@ -132,7 +159,7 @@ def program(community: Community) -> Program:
         b.row("loop", 0.0, 0.0, *loop)
     _grid(b, community, power)
     rows, columns, values = (np.concatenate([e[k] for e in b.entries]) for k in range(3))
-    matrix = sparse.csr_matrix((values, (rows, columns)), shape=(b.height, b.width))
+    matrix = _compressed(rows, columns, values, (b.height, b.width))
     return Program(np.concatenate(b.cost), np.concatenate(b.lower), np.concatenate(b.upper), matrix, np.concatenate(b.row_lower), np.concatenate(b.row_upper),
                    np.concatenate(statuses) if statuses else np.empty(0, np.int64), b.columns, b.rows, -prices.demand * prices.peak_so_far_kw, made, thermals, community)
 

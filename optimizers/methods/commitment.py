@@ -1,4 +1,4 @@
-"""On/off statuses near a relaxed solution by dynamic programming over a unit's age: shortest times on and off are met exactly.
+"""On/off statuses near a relaxed solution by dynamic programming over runs: shortest times on and off are met exactly.
 
 Cost of a path: sum |p_t - u_t| weighted by what a step matters, plus starts. Must not know: solvers, buildings.
 """
@@ -14,6 +14,8 @@ from optimizers.specification import Array
 def nearest_status(wish: Array, unit: Unit, *, weight: Array | float = 1.0, start: float = 0.3) -> Array:
     """The cheapest feasible path of statuses.
 
+    Two numbers a step suffice: the cheapest path that ends on (off) and has been so for its shortest time. A run may be cut by the end of the horizon.
+
     Args:
         wish: (steps,) status wanted, in [0, 1].
         unit: its shortest times, its status before the horizon and for how long that must hold.
@@ -23,37 +25,35 @@ def nearest_status(wish: Array, unit: Unit, *, weight: Array | float = 1.0, star
     Returns:
         (steps,) zeros and ones.
     """
-    steps, up, down = len(wish), unit.up, unit.down
-    total = up + down
+    steps = len(wish)
     weights = np.broadcast_to(np.asarray(weight, np.float64), (steps,))
-    on_cost, off_cost = weights * (1 - wish), weights * wish
-    # States: on for 1..up steps (the last: "up or more"), then off for 1..down steps.
-    cost = np.full(total, np.inf)
-    cost[(up - 1) if unit.on else (total - 1)] = 0.0
-    came = np.zeros((steps, total), np.int32)
-    ages = np.arange(total)
-    step_on = ages < up
-    for t in range(steps):
-        stay_last_on, stay_last_off = cost[up - 1], cost[total - 1]
-        new = np.empty(total)
-        new[1:] = cost[:-1]
-        came[t, 1:] = ages[:-1]
-        # First steps of a run come from the other side's last state, unless the history still binds.
-        free = t >= unit.bound
-        new[0] = stay_last_off + start if free else np.inf
-        came[t, 0] = total - 1
-        first_off = stay_last_on if free else np.inf
-        new[up] = first_off
-        came[t, up] = up - 1
-        for last, stay in ((up - 1, stay_last_on), (total - 1, stay_last_off)):
-            if stay < new[last] or (last in (0, up) and stay <= new[last]):
-                new[last] = stay
-                came[t, last] = last
-        new += np.where(step_on, on_cost[t], off_cost[t])
-        cost = new
-    state = int(np.argmin(cost))
+    # Cost of being on (off) during [0, t).
+    sums = (np.r_[0.0, np.cumsum(weights * wish)].tolist(), np.r_[0.0, np.cumsum(weights * (1 - wish))].tolist())
+    shortest, price = (max(1, unit.down), max(1, unit.up)), (0.0, start)
+    ripe: tuple[list[float], list[float]] = ([np.inf] * (steps + 1), [np.inf] * (steps + 1))
+    since: tuple[list[int], list[int]] = ([-1] * (steps + 1), [-1] * (steps + 1))  # where the run began, -1: before the horizon
+    ripe[int(unit.on)][0] = 0.0
+    for t in range(1, steps + 1):
+        for side in (0, 1):
+            mine, cost = ripe[side], sums[side]
+            stay = mine[t - 1] + cost[t] - cost[t - 1]
+            first = t - shortest[side]
+            turned = ripe[1 - side][first] + price[side] + cost[t] - cost[first] if first >= unit.bound else np.inf
+            if turned < stay:
+                mine[t], since[side][t] = turned, first
+            else:
+                mine[t], since[side][t] = stay, since[side][t - 1]
+    best, side, first = min((ripe[k][steps], k, since[k][steps]) for k in (0, 1))
+    for k in (0, 1):
+        for begin in range(max(unit.bound, steps - shortest[k] + 1), steps):
+            cut = ripe[1 - k][begin] + price[k] + sums[k][steps] - sums[k][begin]
+            if cut < best:
+                best, side, first = cut, k, begin
     found = np.empty(steps)
-    for t in range(steps - 1, -1, -1):
-        found[t] = 1.0 if state < up else 0.0
-        state = int(came[t, state])
+    end = steps
+    while end > 0:
+        begin = max(first, 0)
+        found[begin:end] = float(side)
+        end, side = begin, 1 - side
+        first = since[side][end]
     return found

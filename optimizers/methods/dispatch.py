@@ -21,7 +21,7 @@ from optimizers.validation import plannable
 GAP = 0.005
 SECONDS = 5.0
 #: Roundings tried: how much a status that the relaxation half wants is leant towards on.
-LEANS = (0.0, 0.25, -0.2)
+LEANS = (0.0, 0.25, 0.5, -0.2)
 
 
 class Dispatcher:
