@@ -29,7 +29,7 @@ from cloud.functions.system.journal import OperationJournal
 from cloud.functions.system.people import people
 from cloud.functions.system.sessions import SessionService
 from cloud.historian.client import ClickHouse
-from cloud.historian.flow import FlowReader
+from cloud.historian.flow import FlowLog, FlowReader
 from cloud.historian.reader import Reader
 from cloud.historian.writer import Writer
 from cloud.ledger import open_ledger
@@ -54,17 +54,21 @@ async def serve(home: Path) -> None:
     releaser = Releaser(client, directory, settings)
     journal = OperationJournal(ledger, watch=True, late=settings.home / "audit-late.jsonl")
     watching = asyncio.create_task(AuditWatch(journal, Writer(store)).run(), name="audit watch")
+    flows = FlowLog(store)
+    recording = asyncio.create_task(flows.run(), name="flows")
     sessions = SessionService(ledger, password_days=settings.password_days, regions_of=regions_of(directory))
     services = Services(
         directory=directory, historian=Reader(store, settings.timezone, releaser.release), commands=ControlClient(client), live=feed, sessions=sessions,
         journal=journal, clients=ClientService(ledger, keys.signing_pem(settings.credentials / "api-token.ed25519"), operation_table), answers=IdempotentAnswers(ledger),
-        audit=AuditDesk(ledger, (settings.credentials / "audit.pub").read_bytes(), settings.home / "audit", settings.home / "control.sqlite"), flows=FlowReader(store),
+        audit=AuditDesk(ledger, (settings.credentials / "audit.pub").read_bytes(), settings.home / "audit", settings.home / "control.sqlite"), flows=FlowReader(store), note=flows.note,
         identities=Identities(AgentService(ledger), f"https://{settings.reached_at}:{settings.enrolment_port}", lambda: str(AuthorityClient(settings.home).status()["anchor_fingerprint"])),
         people=people(sessions, keys.shared_secret(settings.credentials / "people.secret").encode(), now_ms), secure=bool(settings.portal_https), static=static if static.exists() else None, version=__version__, timezone=settings.timezone, demo=(settings.home / "demo").exists())
     config = uvicorn.Config(create_app(services), host=settings.portal_host, port=settings.portal_port, log_config=None, access_log=False, timeout_graceful_shutdown=3, workers=1)
     server = uvicorn.Server(config)
     await server.serve()
     watching.cancel()
+    recording.cancel()
+    await flows.last()
     await feed.close()
     await client.close()
 

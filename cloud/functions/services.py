@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from fastapi import Request
 
@@ -37,6 +38,7 @@ class Services:
         identities: agents' identities, None = without the certificate authority.
         audit: verification and health of the audit chain.
         flows: network records.
+        note: takes one network record, None = none are kept.
         admission: the gate of this process, None = one of the usual size.
         secure: True behind https: cookies are `__Host-` and Secure.
         static: folder of the built pages, None = API only.
@@ -58,6 +60,7 @@ class Services:
     audit: AuditDesk | None = None
     identities: Identities | None = None
     flows: Flows | None = None
+    note: Callable[[Any], None] | None = None
     admission: Gate | None = None
     secure: bool = False
     static: Path | None = None

@@ -25,8 +25,11 @@ from cloud.core.log import configure
 from cloud.core.settings import load
 from cloud.functions.devices.agents_service import AgentService
 from cloud.functions.devices.directory import LedgerDirectory
+from cloud.gateways.flows import MISSED, ZONE, NatsPresence, Note, StreamCount, host_of, ignore
 from cloud.gateways.relay import Relay
 from cloud.gateways.trust import CloneWatch, OpenStream, TrustWatch
+from cloud.historian.client import ClickHouse
+from cloud.historian.flow import Flow, FlowLog
 from cloud.ledger import open_ledger
 from cloud.security.authority import AuthorityClient
 from protos import subjects
@@ -42,10 +45,11 @@ DOWN_QUEUE = 256
 class EdgeLink(link_pb2_grpc.EdgeLinkServicer):
     """The service."""
 
-    def __init__(self, relay: Relay, client: Any, watch: TrustWatch) -> None:
+    def __init__(self, relay: Relay, client: Any, watch: TrustWatch, note: Note = ignore) -> None:
         self._relay = relay
         self._client = client
         self._watch = watch
+        self._note = note
         self._live = watch.streams
 
     async def Connect(self, request_iterator: AsyncIterator[link_pb2.Up], context: grpc.aio.ServicerContext) -> AsyncIterator[link_pb2.Down]:  # noqa: N802
@@ -54,14 +58,17 @@ class EdgeLink(link_pb2_grpc.EdgeLinkServicer):
         try:
             first = await anext(aiter(request_iterator), None)
         except Exception as error:  # noqa: BLE001  whatever cannot be read as a message is the sender's fault
+            self._refused(context, identity, "E-LINK-MESSAGE")
             await context.abort(grpc.StatusCode.INVALID_ARGUMENT, f"E-LINK-MESSAGE: not a message of this service ({type(error).__name__})")
             return
         beat = first.heartbeat if first is not None and first.WhichOneof("body") == "heartbeat" else None
         if beat is None or identity != subjects.agent_identity(beat.project_id, beat.agent_id):
+            self._refused(context, identity, "E-LINK-IDENTITY")
             await context.abort(grpc.StatusCode.PERMISSION_DENIED, "E-LINK-IDENTITY: the first message must be a heartbeat of the certificate's own agent")
             return
         agent = self._relay.agent(beat.project_id, beat.agent_id)
         if agent is None or not self._watch.may_connect(agent.agent_id, serial):
+            self._refused(context, identity, "E-LINK-AGENT")
             await context.abort(grpc.StatusCode.PERMISSION_DENIED, "E-LINK-AGENT: this agent is not admitted, or its certificate was replaced")
             return
         out: asyncio.Queue[link_pb2.Down | None] = asyncio.Queue(DOWN_QUEUE)
@@ -70,13 +77,15 @@ class EdgeLink(link_pb2_grpc.EdgeLinkServicer):
         if before is not None:
             before.end("a newer stream of this agent")
         self._live[agent.agent_id] = stream
+        count = StreamCount(self._note, agent.agent_id, host_of(context.peer()), beat.ByteSize(), 0, 1)
 
         async def down(message: Msg) -> None:
             await self._down(message, out, stream)
 
         subscription = await self._client.subscribe(subjects.down(agent.project_id, agent.agent_id, "*"), cb=down)
-        reader = asyncio.create_task(self._read(request_iterator, agent, out))
+        reader = asyncio.create_task(self._read(request_iterator, agent, out, count))
         replacing = asyncio.create_task(stream.ended.wait())
+        count.began()
         log.info("agent connected", extra={"fields": {"agent": agent.agent_id, "project": agent.project_id}})
         try:
             out.put_nowait(link_pb2.Down(welcome=await self._relay.heartbeat(beat)))
@@ -89,6 +98,7 @@ class EdgeLink(link_pb2_grpc.EdgeLinkServicer):
                 message = waiting.result()
                 if message is None:
                     break
+                count.bytes_out += message.ByteSize()
                 yield message
             if stream.why.startswith("E-"):
                 await context.abort(grpc.StatusCode.PERMISSION_DENIED, stream.why)
@@ -99,7 +109,11 @@ class EdgeLink(link_pb2_grpc.EdgeLinkServicer):
             if self._live.get(agent.agent_id) is stream:
                 del self._live[agent.agent_id]
                 await self._relay.gone(agent.project_id, agent.agent_id)
+            count.ended(stream.why)
             log.info("agent gone", extra={"fields": {"agent": agent.agent_id, "why": stream.why}})
+
+    def _refused(self, context: grpc.aio.ServicerContext, identity: str, code: str) -> None:
+        self._note(Flow("refused", ZONE, identity.rpartition("/")[2], host_of(context.peer()), "EdgeLink/Connect", code, detail=identity))
 
     async def _down(self, message: Msg, out: asyncio.Queue[link_pb2.Down | None], stream: OpenStream) -> None:
         """From the bus to the agent. A command is answered ("sent") only once it stands in the stream's queue; a suspected clone gets none."""
@@ -120,7 +134,7 @@ class EdgeLink(link_pb2_grpc.EdgeLinkServicer):
         except DecodeError:
             log.warning("malformed %s on the bus", what)
 
-    async def _read(self, messages: AsyncIterator[link_pb2.Up], agent: Any, out: asyncio.Queue[link_pb2.Down | None]) -> None:
+    async def _read(self, messages: AsyncIterator[link_pb2.Up], agent: Any, out: asyncio.Queue[link_pb2.Down | None], count: StreamCount) -> None:
         window = asyncio.Semaphore(WINDOW)
         tasks: set[asyncio.Task[None]] = set()
 
@@ -142,6 +156,7 @@ class EdgeLink(link_pb2_grpc.EdgeLinkServicer):
         try:
             async for up in messages:
                 kind = up.WhichOneof("body")
+                count.bytes_in, count.messages = count.bytes_in + up.ByteSize(), count.messages + 1
                 if kind in ("batch", "result"):
                     await window.acquire()
                     task = asyncio.create_task(hand_over(up.batch if kind == "batch" else up.result, is_batch=kind == "batch"))
@@ -185,7 +200,10 @@ async def serve(home: Path) -> None:
     client = await connect(settings.effective_nats_url, settings.credentials, "gateway")
     ledger = open_ledger(settings.effective_ledger_url)
     directory, agents, clones = LedgerDirectory(ledger), AgentService(ledger), CloneWatch()
-    relay = Relay(client, directory, partitions=settings.partitions, heartbeat_s=settings.heartbeat_s, agents=agents, clones=clones)
+    flows = FlowLog(ClickHouse(settings, threads=1, name="gateway"))
+    presence = NatsPresence(flows.note, MISSED * settings.heartbeat_s)
+    recording = asyncio.create_task(flows.run(presence.sweep), name="flows")
+    relay = Relay(client, directory, partitions=settings.partitions, heartbeat_s=settings.heartbeat_s, agents=agents, clones=clones, presence=presence)
     await relay.start()
     watch = TrustWatch(agents, None if settings.nats_url else AuthorityClient(settings.home), clones, wall_ms=now_ms)
     await watch.look()
@@ -196,7 +214,7 @@ async def serve(home: Path) -> None:
         ("grpc.max_receive_message_length", 2 << 20), ("grpc.keepalive_time_ms", 20_000), ("grpc.keepalive_timeout_ms", 10_000),
         ("grpc.http2.min_ping_interval_without_data_ms", 5_000), ("grpc.keepalive_permit_without_calls", 1), ("grpc.so_reuseport", 0),
         ("grpc.max_connection_age_ms", 3_600_000), ("grpc.max_connection_age_grace_ms", 10_000)])
-    link_pb2_grpc.add_EdgeLinkServicer_to_server(EdgeLink(relay, client, watch), server)  # type: ignore[no-untyped-call]  # generated
+    link_pb2_grpc.add_EdgeLinkServicer_to_server(EdgeLink(relay, client, watch, flows.note), server)  # type: ignore[no-untyped-call]  # generated
     server.add_secure_port(f"{settings.gateway_host}:{settings.gateway_port}", credentials)
     await server.start()
     log.info("gateway listens on %s:%d", settings.gateway_host, settings.gateway_port)
@@ -208,6 +226,8 @@ async def serve(home: Path) -> None:
         watching.result()
     watching.cancel()
     await server.stop(2)
+    recording.cancel()
+    await flows.last()
     await client.close()
 
 

@@ -31,6 +31,9 @@ from cloud.core.ports import ProjectDirectory
 from cloud.core.settings import Settings, load
 from cloud.functions.devices.agents_service import AgentService, BoxKeys, renewal_refused, token_refused
 from cloud.functions.devices.directory import LedgerDirectory
+from cloud.gateways.flows import ZONE, Note, ignore
+from cloud.historian.client import ClickHouse
+from cloud.historian.flow import Flow, FlowLog
 from cloud.ledger import open_ledger
 from cloud.runtime.placement import partition_for
 from cloud.security import keys
@@ -71,7 +74,8 @@ def platform_facts(settings: Settings) -> dict[str, Any]:
 class Enrolment:
     """Answers boxes."""
 
-    def __init__(self, settings: Settings, directory: ProjectDirectory, service: AgentService, *, wall_ms: Callable[[], int]) -> None:
+    def __init__(self, settings: Settings, directory: ProjectDirectory, service: AgentService, *, wall_ms: Callable[[], int], note: Note = ignore) -> None:
+        self._note = note
         self._settings, self._directory, self._service, self._wall_ms = settings, directory, service, wall_ms
         self._authority = AuthorityClient(settings.home)
         self._refused: OrderedDict[str, tuple[int, int]] = OrderedDict()
@@ -123,6 +127,7 @@ class Enrolment:
         shown = writer.get_extra_info("ssl_object").getpeercert(binary_form=True)
         if shown:  # a box with a valid certificate answers for itself, not for all behind its address
             address = f"{address} {hashlib.sha256(shown).hexdigest()[:16]}"
+        path = ""
         try:
             self._may(address)
             method, path, body = await _read(reader)
@@ -132,8 +137,12 @@ class Enrolment:
             if method != "POST" or question is None:
                 raise InputError(problem="no such question")
             certificate = x509.load_der_x509_certificate(shown) if shown else None
-            return 200, await asyncio.to_thread(question, body, certificate)
+            answer = await asyncio.to_thread(question, body, certificate)
+            who = str(answer.get("agent_id") or (_whose(certificate)[1] if certificate is not None else ""))
+            self._note(Flow("auth", ZONE, who, address.partition(" ")[0], path))
+            return 200, answer
         except KangError as error:
+            self._note(Flow("refused", ZONE, "", address.partition(" ")[0], path if path in self._questions else "", error.code))
             self._count(address)
             log.warning("refused %s", address, extra={"fields": {"address": address, "code": error.code, "why": str(error)}})
             return (503 if error.code == "E-CA" else 429 if isinstance(error, WaitError) else 403), {"code": error.code, "zh": error.message("zh"), "en": error.message("en")}
@@ -318,12 +327,16 @@ async def serve(home: Path) -> None:
     """Run until SIGTERM: a process of its own, so that a thousand boxes that talk never keep one from renewing."""
     settings = load(home)
     ledger = open_ledger(settings.effective_ledger_url)
-    listener = await Enrolment(settings, LedgerDirectory(ledger), AgentService(ledger), wall_ms=now_ms).start()
+    flows = FlowLog(ClickHouse(settings, threads=1, name="enrolment"))
+    recording = asyncio.create_task(flows.run(), name="flows")
+    listener = await Enrolment(settings, LedgerDirectory(ledger), AgentService(ledger), wall_ms=now_ms, note=flows.note).start()
     log.info("enrolment listens on %s:%d", settings.gateway_host, settings.enrolment_port)
     stop = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
     await stop.wait()
     listener.close()
+    recording.cancel()
+    await flows.last()
     ledger.close()
 
 

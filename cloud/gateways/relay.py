@@ -21,6 +21,7 @@ from cloud.bus.streams import STREAM_BYTES, ensure_results, ensure_stream
 from cloud.core.clock import now_ms
 from cloud.core.ports import AgentInfo, ProjectDirectory
 from cloud.functions.devices.agents_service import AgentService
+from cloud.gateways.flows import NatsPresence
 from cloud.gateways.trust import CloneWatch
 from cloud.runtime.placement import partition_for
 from protos import subjects
@@ -35,7 +36,9 @@ MAX_SEALED = 1 << 20
 class Relay:
     """Between agents and the bus."""
 
-    def __init__(self, client: Client, directory: ProjectDirectory, *, partitions: int, heartbeat_s: int, agents: AgentService, clones: CloneWatch) -> None:
+    def __init__(self, client: Client, directory: ProjectDirectory, *, partitions: int, heartbeat_s: int, agents: AgentService, clones: CloneWatch,
+                 presence: NatsPresence | None = None) -> None:
+        self._presence = presence
         self._agents, self.clones = agents, clones
         self._client = client
         self._js = client.jetstream(timeout=5)
@@ -157,6 +160,8 @@ class Relay:
         except DecodeError:
             return
         if known is not None and beat.project_id == known.project_id and beat.agent_id == known.agent_id:
+            if self._presence is not None:
+                self._presence.heard(beat.agent_id, beat.boot_id, len(message.data))
             welcome = await self.heartbeat(beat)
             if message.reply:
                 await message.respond(welcome.SerializeToString())

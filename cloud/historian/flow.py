@@ -6,10 +6,12 @@ A floor of 183 days is held in code: less is refused. Must not know: who reports
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import logging
 import re
 from collections import deque
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final
@@ -106,17 +108,26 @@ class FlowLog:
         row["detail"] = row["detail"][:200]
         self._waiting.append(row)
 
-    async def run(self) -> None:
-        """Write until cancelled."""
+    async def run(self, look: Callable[[], None] | None = None) -> None:
+        """Write until cancelled; `look` is asked before each write whether there is more to say."""
         while True:
             await asyncio.sleep(self._every_s)
+            if look is not None:
+                look()
             await self.flush()
+
+    async def last(self) -> None:
+        """At the end of a process: what waits is written if the historian answers at once."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(2):
+                await self.flush()
 
     async def flush(self) -> None:
         """Write what waits; on failure it waits on."""
         if not self._waiting:
             return
         rows = list(self._waiting)
+        before = self.dropped
         try:
             if not self._ready:
                 for statement in statements():
@@ -127,8 +138,9 @@ class FlowLog:
         except KangError as error:
             log.warning("%d flow records wait: %s", len(rows), error.code)
             return
-        for _ in rows:
+        for _ in range(len(rows) - (self.dropped - before)):  # what was dropped meanwhile was written, too
             self._waiting.popleft()
+        self.dropped = before
         self.written += len(rows)
 
 

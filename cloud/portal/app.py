@@ -74,7 +74,8 @@ def create_app(services: Services) -> FastAPI:
     app.state.description = describe(ROUTERS, services.version, table, names)
     app.state.admission = services.admission or Admission(16, reserved=2)
     _plumbing(app, metrics, Pages(services.static))
-    app.add_middleware(Doorman, routes=_routes(names, table), guard=app.state.gate, gate=app.state.admission, clients=services.clients, answers=services.answers)
+    app.add_middleware(Doorman, routes=_routes(names, table), guard=app.state.gate, gate=app.state.admission, clients=services.clients, answers=services.answers,
+                       note=services.note)
     app.add_middleware(GZipMiddleware, minimum_size=1400, compresslevel=4)
     app.add_middleware(Envelope, metrics=metrics, secure=services.secure)
     return app

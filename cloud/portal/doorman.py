@@ -25,6 +25,7 @@ from cloud.functions.interfaces.clients import CERTIFICATE, ClientService
 from cloud.functions.interfaces.errors import ClientScopeError
 from cloud.functions.interfaces.tables import ExternalClient
 from cloud.portal.answers import Answer
+from cloud.portal.flows import Note, Watched
 from cloud.portal.problems import InputError, problem, status_of
 from cloud.security.guard import Gate as Guard
 from cloud.security.operations import Operation
@@ -51,7 +52,9 @@ class Route:
 class Doorman:
     """The layer."""
 
-    def __init__(self, app: ASGIApp, routes: Sequence[Route], guard: Guard, gate: Gate, clients: ClientService | None, answers: IdempotentAnswers | None) -> None:
+    def __init__(self, app: ASGIApp, routes: Sequence[Route], guard: Guard, gate: Gate, clients: ClientService | None, answers: IdempotentAnswers | None,
+                 note: Note | None = None) -> None:
+        self._note = note
         self._app, self._routes, self._guard, self.gate, self._clients, self._answers = app, routes, guard, gate, clients, answers
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -65,6 +68,14 @@ class Doorman:
             answer = Answer(problem(error, 405, scope.get("state", {}).get("request_id", "")), status_code=405, media_type="application/problem+json", headers={"Allow": ", ".join(others)})
             await answer(scope, receive, send)
             return
+        watched = Watched(send)
+        try:
+            await self._guarded(scope, receive, watched, row)
+        finally:
+            if self._note is not None and row is not None and (kind := watched.kind(scope, row)):
+                self._note(watched.flow(scope, row, kind))
+
+    async def _guarded(self, scope: Scope, receive: Receive, send: Send, row: Operation | None) -> None:
         try:
             await self._serve(scope, receive, send, row)
         except KangError as error:
@@ -86,6 +97,8 @@ class Doorman:
     async def _serve(self, scope: Scope, receive: Receive, send: Send, row: Operation | None) -> None:
         request = Request(scope)
         client = await self._client(request)
+        if client is not None:
+            scope.setdefault("state", {})["client"] = client.id
         if client is not None and row is not None and not row.open and row.name != "interfaces.self.read" and row.name not in client.operations:
             self._guard.refused += 1
             raise ClientScopeError(what_zh=row.zh, what_en=row.en)
