@@ -1,4 +1,4 @@
-"""`python -m benchmarks.optimizers [--rows B1,B2]`: the rows asked for, as table, JSON, Markdown and plot. Adding a row = one module with `run(report)`. Must not know: what rows measure."""
+"""`python -m benchmarks.optimizers [--rows B1,B2]`: the rows asked for, as table, JSON, Markdown and plot. Adding a row = one module and its name in ROWS. Must not know: what rows measure."""
 
 from __future__ import annotations
 
@@ -9,9 +9,13 @@ import sys
 import traceback
 from pathlib import Path
 
-from benchmarks.report import QUICK, Report
+# Before numpy is imported here or in any child: threads of BLAS would fight over the processors with the peers and workers.
+for _variable in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"):
+    os.environ.setdefault(_variable, "1")
 
-ROWS = {"B1": "single", "B2": "rolling"}
+from benchmarks.report import QUICK, Report  # noqa: E402
+
+ROWS = {"B1": "single:run", "B2": "rolling:run", "B3": "hostile:run", "B4": "portfolio:run", "B5": "measured_load:baselines", "B6": "measured_load:forecasts", "tariff": "rating:run"}
 
 
 def markdown(report: Report, path: Path) -> None:
@@ -56,7 +60,8 @@ def main() -> int:
     for row in rows:
         before = os.getloadavg()[0]
         try:
-            importlib.import_module(f"benchmarks.optimizers.{ROWS[row]}").run(report)
+            module, job = ROWS[row].split(":")
+            getattr(importlib.import_module(f"benchmarks.optimizers.{module}"), job)(report)
         except Exception as error:  # noqa: BLE001  a row that breaks is a row that says so
             traceback.print_exc()
             report.missing(row, f"{type(error).__name__}: {error}")
