@@ -28,6 +28,8 @@ from optimizers.specification import Array, Community
 from optimizers.validation import plannable
 
 Steps = NDArray[np.int64]
+#: A rounding this near to the relaxed cost is taken without trying others.
+_NEAR = 0.003
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +95,8 @@ def _whole(p: Program, solver: Solver, relaxed: Array, cost: Array, columns: Ind
         found = solver.refixed(p, rounded(p, relaxed, lean))
         if found.status == "optimal" and priced @ found.values < best:
             best, values = float(priced @ found.values), found.values
+        if best - priced @ relaxed <= _NEAR * abs(best):
+            break
     solver.loosened(p)
     return values
 
