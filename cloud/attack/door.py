@@ -8,11 +8,15 @@ from __future__ import annotations
 import base64
 import http.client
 import json
+import secrets
 import socket
+import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
+
+import pyotp
 
 from cloud.attack.rows import Row
 
@@ -188,6 +192,32 @@ def sessions(door: Door, person: str) -> Iterator[Row]:
             guess.cookies[name] = value
             answer = guess.ask("GET", "/api/v1/session")
             yield Row("sessions", f"cookie {name}={value[:20]}", answer.status in (400, 401, 431), str(answer))
+
+
+def factors(door: Door, person: str) -> Iterator[Row]:
+    """An authenticator's code used twice, codes of other moments, a password alone; bound by the person whom it belongs to."""
+    caller, password = door.caller(person), f"{secrets.token_urlsafe(18)}aA1!"
+    set_ = caller.ask("PUT", "/api/v1/me/password", {"new": password})
+    begun = caller.ask("POST", "/api/v1/me/authenticator", {})
+    if set_.status != 204 or begun.status != 200:
+        yield Row("factors", "a password and an authenticator must be accepted", False, f"{set_}, {begun}")
+        return
+    code, now = pyotp.TOTP(str(json.loads(begun.body)["secret"])), int(time.time())
+    bound = caller.ask("POST", "/api/v1/me/authenticator/confirm", {"code": code.at(now - 30)})
+    papers = json.loads(bound.body)["recovery_codes"] if bound.status == 200 else [""]
+
+    def enter(second: str, with_: str = password) -> Answer:
+        return door.caller().ask("POST", "/api/v1/session", {"name": person, "password": with_, "second": second})
+
+    good = enter(code.at(now))
+    yield Row("factors", "the right password and code must be taken", good.status == 200, str(good))
+    for name, answer in (("the code that bound the app", enter(code.at(now - 30))), ("a code used twice", enter(code.at(now))), ("a code of ten minutes ago", enter(code.at(now - 600))),
+                         ("a password alone", enter(""))):
+        yield Row("factors", name, answer.status in (401, 429), str(answer))
+    first = enter(papers[0])
+    yield Row("factors", "a recovery code used twice", first.status == 200 and (again := enter(papers[0])).status in (401, 429), f"{first}, {again if first.status == 200 else ''}")
+    one, nobody = enter("000000", "wrong"), door.caller().ask("POST", "/api/v1/session", {"name": "nobody-at-all", "password": "wrong", "second": "000000"})
+    yield Row("factors", "wording tells whether an account exists", (one.status, one.code) == (nobody.status, nobody.code), f"{one} / {nobody}")
 
 
 def forgery(door: Door, person: str) -> Iterator[Row]:

@@ -41,7 +41,7 @@ def gateway(address: str, authority: bytes, agents: list[tuple[int, str]]) -> It
     identity = subjects.agent_identity(project, agent)
     expired = _certificate(identity, days=-1, ago=40)
     for name, pair in (("no certificate", None), ("a rogue authority", _certificate(identity)), ("expired and rogue", expired)):
-        yield Row("edge link", name, *_connect(address, authority, pair, project, agent))
+        yield Row("edge link", name, *connect(address, authority, pair, project, agent))
     try:
         with grpc.insecure_channel(address) as channel:
             call = channel.stream_stream("/kang.v1.EdgeLink/Connect", request_serializer=link_pb2.Up.SerializeToString, response_deserializer=link_pb2.Down.FromString)
@@ -55,12 +55,13 @@ def gateway(address: str, authority: bytes, agents: list[tuple[int, str]]) -> It
 def stolen(address: str, authority: bytes, folder: Path, wrong: tuple[int, str]) -> Iterator[Row]:
     """A real agent's certificate in another agent's or project's name."""
     pair = ((folder / "agent.key").read_bytes(), (folder / "agent.pem").read_bytes())
-    yield Row("edge link", "an agent's certificate for another identity", *_connect(address, authority, pair, *wrong))
+    yield Row("edge link", "an agent's certificate for another identity", *connect(address, authority, pair, *wrong))
 
 
-def _connect(address: str, authority: bytes, pair: tuple[bytes, bytes] | None, project: int, agent: str) -> tuple[bool, str]:
+def connect(address: str, authority: bytes, pair: tuple[bytes, bytes] | None, project: int, agent: str) -> tuple[bool, str]:
+    """(refused, what was said) of a first heartbeat in that name."""
     credentials = grpc.ssl_channel_credentials(authority, *(pair or (None, None)))
-    options = [("grpc.ssl_target_name_override", "kang-gateway")]
+    options = [("grpc.ssl_target_name_override", "kang-gateway"), ("grpc.use_local_subchannel_pool", 1)]
     try:
         with grpc.secure_channel(address, credentials, options=options) as channel:
             call = channel.stream_stream("/kang.v1.EdgeLink/Connect", request_serializer=link_pb2.Up.SerializeToString, response_deserializer=link_pb2.Down.FromString)
@@ -104,3 +105,19 @@ def envelopes() -> Iterator[Row]:
     yield Row("envelope", "another receiver's", *taken(seal(receiver=subjects.agent_identity(2, "agent-b"))), live=False)
     yield Row("envelope", "another signer's", *taken(seal(signer=Ed25519PrivateKey.generate())), live=False)
     yield Row("envelope", "of another kind", *taken(good, envelope.Kind.BATCH), live=False)
+    window, first, second = envelope.ReplayWindow(), secrets.token_bytes(16), secrets.token_bytes(16)
+    tries = (("replayed", first, 5, 5), ("older than the window", first, 100_000, 1))
+    for name, epoch, told, again in tries:
+        window.accept(epoch, told)
+        yield Row("envelope", name, *_checked(window, epoch, again), live=False)
+    window.accept(second, 1)
+    kept = envelope.ReplayWindow(window.state)
+    yield Row("envelope", "replayed after a restart", *_checked(kept, second, 1), live=False)
+
+
+def _checked(window: envelope.ReplayWindow, epoch: bytes, sequence: int) -> tuple[bool, str]:
+    try:
+        window.check(epoch, sequence)
+    except envelope.EnvelopeError as error:
+        return True, error.code
+    return False, "accepted"

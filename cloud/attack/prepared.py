@@ -34,6 +34,7 @@ class People:
         outside: a project that is not theirs, by bounded person.
         outside_device: a device of it.
         agents: (project, agent) pairs known, for the edge link.
+        projects: two projects, for an agent of one's own.
     """
 
     code: Callable[[str], str]
@@ -41,6 +42,7 @@ class People:
     outside: dict[str, int] = field(default_factory=dict)
     outside_device: dict[str, int] = field(default_factory=dict)
     agents: list[tuple[int, str]] = field(default_factory=list)
+    projects: tuple[int, ...] = ()
 
 
 def read(file: Path) -> People:
@@ -83,6 +85,7 @@ def local(settings: Settings) -> Iterator[People]:
                 found.outside[name], found.outside_device[name] = other.id, directory.devices(other.id)[0].id
             resident = f"attack-{Role.RESIDENT}-{mark}"
             found.outside[resident], found.outside_device[resident] = other.id, directory.devices(other.id)[0].id
+        found.projects = tuple(p.id for p in projects[:2])
         found.agents = [(a.project_id, a.agent_id) for a in directory.agents() if not a.revoked][:1]
         yield found
     finally:
@@ -94,4 +97,4 @@ def local(settings: Settings) -> Iterator[People]:
 def tried(at: door.Door) -> list[Row]:
     """Everything at the portal's door."""
     engineer = next(name for name, role in at.roles.items() if role == Role.ENGINEER)
-    return [*door.roles(at), *door.scopes(at), *door.sessions(at, engineer), *door.forgery(at, engineer), *door.tokens(at), *door.hostile(at, engineer)]
+    return [*door.roles(at), *door.scopes(at), *door.sessions(at, engineer), *door.forgery(at, engineer), *door.tokens(at), *door.hostile(at, engineer), *door.factors(at, next(name for name, role in at.roles.items() if role == Role.DISPATCHER))]

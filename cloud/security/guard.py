@@ -146,7 +146,7 @@ class Journal(Protocol):
     """The operation log as the guard needs it."""
 
     async def begin(self, operation: Operation, *, operator: str, target: str, request_id: str, address: str, result: str = "begun",
-                    code: str = "") -> int:
+                    code: str = "", channel: str = "portal") -> int:
         """Write a row; returns its id."""
         ...
 
@@ -243,7 +243,8 @@ class Requires:
         operator = principal.name if principal else getattr(request.state, "operator", "")
         try:
             return await gate.journal.begin(row, operator=operator, target=target or target_of(request), request_id=request_id(request),
-                                            address=address_of(request), result=result, code=code)
+                                            address=address_of(request), result=result, code=code,
+                                            channel="api" if request.headers.get("authorization", "")[:7].lower() == "bearer " else "portal")
         except Exception as error:
             if row.safety:
                 return None

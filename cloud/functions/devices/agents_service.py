@@ -21,6 +21,7 @@ from cloud.functions.devices.errors import RegistrationError
 from cloud.functions.devices.service import AGENTS, DIRECTORY, DeviceService
 from cloud.functions.devices.tables import Agent, Project
 from cloud.ledger import Ledger, announce, bump, revision
+from cloud.security import audit
 from protos.errors import KangError
 
 INVITATION_MS: Final = 24 * 3_600_000
@@ -106,6 +107,8 @@ class AgentService:
             session.add(row)
             session.flush()
             self._event(session, agent_id, "invited", "info", f"by {by}")
+            audit.record(session, "devices.agent.invite_new", at_ms=now, target=f"agents/{agent_id}", object_=f"agent_invitation/{row.id}", after={"agent": agent_id, "project": project_id, "uplink": uplink,
+                         "hardware": hardware_id[:120], "expires_ms": row.expires_ms}, level="warning", operator=by or None)
             return token, _invitation(row)
 
     def withdraw(self, invitation_id: int) -> None:
@@ -249,7 +252,10 @@ class AgentService:
             session.execute(update(AgentCertificate).where(AgentCertificate.agent_id == agent_id, AgentCertificate.state.in_(USABLE)).values(state="revoked"))
             session.execute(update(AgentInvitation).where(AgentInvitation.agent_id == agent_id, AgentInvitation.used_ms.is_(None)).values(withdrawn_ms=now))
             trust = _trust(session, agent_id)
+            before = {"agent": agent_id, "revoked_ms": trust.revoked_ms}
             trust.revoked_ms, trust.revoked_by, trust.revoked_reason = now, by[:60], reason[:200]
+            audit.record(session, "devices.agent.revoke", at_ms=now, target=f"agents/{agent_id}", object_=f"agent/{agent_id}", before=before, after={"agent": agent_id, "revoked_ms": now, "reason": reason[:200]},
+                         level="warning", operator=by or None)
             self._event(session, agent_id, "revoked", "notice", f"by {by}: {reason}")
             _changed(session)
 
@@ -269,6 +275,8 @@ class AgentService:
         """A person has looked: only one box lives."""
         with self._ledger.write() as session:
             trust = _trust(session, agent_id)
+            audit.record(session, "devices.agent.clear", at_ms=self._now_ms(), target=f"agents/{agent_id}", object_=f"agent/{agent_id}", before={"agent": agent_id, "clone_ms": trust.clone_ms},
+                         after={"agent": agent_id, "clone_ms": None}, level="warning", operator=by or None)
             trust.clone_ms, trust.clone_detail = None, ""
             self._event(session, agent_id, "clone_cleared", "notice", f"by {by}")
             _changed(session)

@@ -18,6 +18,7 @@ from cloud.functions.system.factors import FactorService
 from cloud.functions.system.people_tables import Account, Organisation, Passkey, UserRole
 from cloud.functions.system.sessions import SessionService, person, set_roles
 from cloud.functions.system.tables import User
+from cloud.security import audit
 from cloud.security.guard import NotFoundError
 from cloud.security.operations import ADMINS, Principal, Role
 
@@ -101,6 +102,7 @@ class AccountService:
                 user, account = person(session, name, self._now())
                 user.display_name = display_name
                 account.organisation_id, account.expires_ms = self._organisation(session, name, organisation_id), self._future(name, expires_ms)
+                self._noted(session, "system.person.create", user, account, None)
                 return user.id, self._sessions.code_for(session, user.id, valid_s=CODE_S)
         except IntegrityError:
             raise PersonError(name=name, reason_zh="账号名已存在，请另选", reason_en="the name is taken, choose another") from None
@@ -112,8 +114,10 @@ class AccountService:
             user, account = self._get(session, user_id)
             if expires_ms is not None:
                 self._not_last(session, user, account)
+            before = self._document(session, user, account)
             user.display_name = display_name
             account.expires_ms = expires_ms if expires_ms == account.expires_ms else self._future(user.name, expires_ms)
+            self._noted(session, "system.person.change", user, account, before, by)
         self._sessions.forget()
 
     def lock(self, user_id: int, by: Principal, *, locked: bool) -> None:
@@ -124,17 +128,21 @@ class AccountService:
             if locked:
                 self._not_last(session, user, account)
                 self._sessions.end_all(session, user_id)
+            before = self._document(session, user, account)
             user.disabled = locked
+            self._noted(session, "system.person.lock", user, account, before, by)
         self._sessions.forget()
 
     def reset(self, user_id: int, by: Principal) -> str:
         """Forget password, authenticator and passkeys, end the sessions; gives a one-time code to hand over."""
         self._not_self(user_id, by, "重置", "reset")
         with self._ledger.write() as session:
-            self._get(session, user_id)
+            user, account = self._get(session, user_id)
+            before = self._document(session, user, account)
             self._factors.clear(session, user_id)
             self._sessions.end_all(session, user_id)
             code = self._sessions.code_for(session, user_id, valid_s=CODE_S)
+            self._noted(session, "system.person.reset", user, account, before, by)
         self._sessions.forget()
         return code
 
@@ -149,6 +157,7 @@ class AccountService:
             with self._ledger.write() as session:
                 user, account = self._get(session, user_id)
                 session.refresh(account, with_for_update=True)
+                before = self._document(session, user, account)
                 self._fits(user.name, access)
                 if account.kind in ADMINS and access.roles != {Role(account.kind)}:
                     self._not_last(session, user, account)
@@ -157,9 +166,24 @@ class AccountService:
                 account.region_codes = None if access.region_codes is None else sorted(set(access.region_codes))
                 account.organisation_id = self._organisation(session, user.name, access.organisation_id)
                 set_roles(session, user, account, access.roles, by=by.name, now=self._now())
+                self._noted(session, "system.role.grant", user, account, before, by)
         except IntegrityError as error:
             raise PersonError(name=str(user_id), reason_zh="与同时进行的另一次授权冲突，请刷新后重试", reason_en="another grant happened at the same time; reload and try again") from error
         self._sessions.forget()
+
+    @staticmethod
+    def _document(session: Session, user: User, account: Account) -> dict[str, Any]:
+        """What the audit keeps a digest of; of secrets only whether there is one."""
+        session.flush()
+        roles = session.scalars(select(UserRole.role).where(UserRole.user_id == user.id).order_by(UserRole.role)).all()
+        return {"id": user.id, "name": user.name, "display_name": user.display_name, "disabled": user.disabled, "roles": list(roles), "project_ids": user.project_ids, "device_ids": user.device_ids,
+                "region_codes": account.region_codes, "organisation_id": account.organisation_id, "expires_ms": account.expires_ms, "password": account.password_hash is not None,
+                "authenticator": account.totp_sealed is not None}
+
+    def _noted(self, session: Session, operation: str, user: User, account: Account, before: dict[str, Any] | None, by: Principal | None = None) -> None:
+        """A row in the transaction of the change: whose account, digests of before and after."""
+        audit.record(session, operation, at_ms=self._now(), target=f"people/{user.id}", object_=f"user/{user.id}", before=before, after=self._document(session, user, account), level="warning",
+                     operator=by.name if by is not None else None)
 
     @staticmethod
     def _fits(name: str, access: Access) -> None:

@@ -14,6 +14,7 @@ from sqlalchemy import func, select
 from cloud.functions.system.errors import PersonError
 from cloud.functions.system.people_tables import Account, Organisation, ServiceContract
 from cloud.functions.system.sessions import SessionService
+from cloud.security import audit
 from cloud.security.guard import NotFoundError
 
 KINDS = ("owner", "provider", "customer")
@@ -43,6 +44,7 @@ class OrganisationService:
             raise PersonError(name=code, reason_zh="单位代码或类型不合规", reason_en="the organisation's code or kind will not do")
         with self._ledger.write() as session:
             row = session.scalar(select(Organisation).where(Organisation.code == code))
+            before = {"code": row.code, "name_zh": row.name_zh, "name_en": row.name_en, "kind": row.kind} if row is not None else None
             if row is None:
                 row = Organisation(code=code, kind=kind, created_ms=self._now(), name_zh=name_zh, name_en=name_en)
                 session.add(row)
@@ -50,6 +52,8 @@ class OrganisationService:
                 raise PersonError(name=code, reason_zh="单位类型登记后不能更改", reason_en="an organisation's kind cannot change")
             row.name_zh, row.name_en = name_zh, name_en
             session.flush()
+            audit.record(session, "system.organisation.change", at_ms=self._now(), target=f"organisations/{row.id}", object_=f"organisation/{row.id}", before=before,
+                         after={"code": code, "name_zh": name_zh, "name_en": name_en, "kind": kind}, level="warning")
             return row.id
 
     def by_code(self, code: str) -> int:
@@ -71,6 +75,7 @@ class OrganisationService:
             if session.get(Organisation, organisation_id) is None:
                 raise NotFoundError(what="organisation", name=organisation_id)
             row = session.scalar(select(ServiceContract).where(ServiceContract.number == number))
+            before = {"number": number, "project_ids": row.project_ids, "starts_ms": row.starts_ms, "ends_ms": row.ends_ms} if row is not None else None
             if row is None:
                 row = ServiceContract(organisation_id=organisation_id, number=number, project_ids=[], starts_ms=starts_ms, ends_ms=ends_ms, created_ms=self._now())
                 session.add(row)
@@ -79,5 +84,7 @@ class OrganisationService:
             row.project_ids, row.starts_ms, row.ends_ms = sorted(set(project_ids)), starts_ms, ends_ms
             session.flush()
             found = row.id
+            audit.record(session, "system.contract.change", at_ms=self._now(), target=f"organisations/{organisation_id}", object_=f"service_contract/{found}", before=before,
+                         after={"number": number, "project_ids": row.project_ids, "starts_ms": starts_ms, "ends_ms": ends_ms}, level="warning")
         self._sessions.forget()
         return found

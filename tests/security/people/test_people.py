@@ -248,3 +248,14 @@ async def test_the_list_filters_sorts_pages_and_exports_what_it_shows(site: Site
     table = await system.get("people.csv", params={"q": "worker"})
     assert table.text.count("\n") == 6 and site.journal.rows(operation="system.person.export", limit=1)[0]["operator"] == "system_admin"
     assert (await system.post("people", json={"name": "worker-1", "display_name": "again"})).json()["code"] == "E-PERSON"
+
+
+@pytest.mark.point("19")
+async def test_a_changed_account_leaves_digests_of_before_and_after_in_the_same_transaction(site: Site, sign_in: SignIn) -> None:
+    security = await sign_in("security_admin")
+    person = next(r for r in (await security.get("people?q=operator")).json()["rows"] if r["name"] == "operator")
+    assert (await security.post(f"people/{person['id']}/lock", json={"locked": True, "reason": "left us"})).status_code == 200
+    row = next(r for r in site.journal.rows(operation="system.person.lock") if r["object"])
+    assert (row["object"], row["operator"], row["channel"]) == (f"user/{person['id']}", "security_admin", "portal")
+    assert len(row["before"]) == len(row["after"]) == 64
+    assert row["before"] != row["after"]
