@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import signal
+import sqlite3
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import httpx
@@ -66,6 +68,22 @@ def _until(question: object, seconds: float, what: str) -> float:
     return time.monotonic() - started
 
 
+def _freeze(pid: int, file: str) -> None:
+    """Stop the writer between its transactions: stopped inside one it would hold SQLite's only write lock, and the test would be about a locked ledger."""
+    for _ in range(50):
+        os.kill(pid, signal.SIGSTOP)
+        try:
+            with closing(sqlite3.connect(file, timeout=1.0, isolation_level=None)) as store:
+                store.execute("BEGIN IMMEDIATE")
+                store.execute("ROLLBACK")
+        except sqlite3.OperationalError:
+            os.kill(pid, signal.SIGCONT)
+            signal.sigtimedwait([], 0.05)
+            continue
+        return
+    raise AssertionError("the writer always holds the lock")
+
+
 @pytest.mark.point("19")
 def test_a_stopped_writer_stops_control_but_never_an_emergency_stop(stack: Stack, operator: httpx.Client) -> None:
     ledger = open_ledger(stack.settings.effective_ledger_url)
@@ -76,9 +94,9 @@ def test_a_stopped_writer_stops_control_but_never_an_emergency_stop(stack: Stack
         return verify(ledger, keys.signing_key(stack.settings.credentials / "audit.ed25519").public_key(), stack.settings.home / "audit", now_ms=now_ms(),
                       control=stack.settings.home / "control.sqlite")
 
-    _until(lambda: _send(operator, "/commands", "before-the-stop", lock).status_code == 202, 10, "control with a living writer")
+    _until(lambda: _send(operator, "/commands", "before-the-stop", lock).status_code == 202, 30, "control with a living writer")
     pid = stack.supervisor.pid("audit")
-    os.kill(pid, signal.SIGSTOP)
+    _freeze(pid, str(ledger.engine.url.database))
     try:
         number = iter(range(1000))
         took = _until(lambda: _send(operator, "/commands", f"while-stopped-{next(number)}", lock).status_code == 503, 7, "control is refused")
@@ -107,8 +125,6 @@ def test_a_stopped_writer_stops_control_but_never_an_emergency_stop(stack: Stack
 
 @pytest.mark.point("19")
 def test_an_emergency_stop_passes_a_log_that_cannot_be_written_and_is_merged_later(stack: Stack, operator: httpx.Client) -> None:
-    import sqlite3
-
     ledger = open_ledger(stack.settings.effective_ledger_url)
     device = _boiler(ledger)
     file = str(ledger.engine.url.database)
