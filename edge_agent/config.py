@@ -91,7 +91,7 @@ def load_site(path: Path) -> Site:
         TemplateError: a template is unknown or wrong.
     """
     try:
-        data = yaml.load(path.read_text(encoding="utf-8"), Loader=templates.LOADER)  # noqa: S506 # nosec B506 - safe loader, C speed
+        data = yaml.load(path.read_text(encoding="utf-8"), Loader=templates.LOADER)  # noqa: S506  # nosec B506
     except OSError as error:
         raise SiteError(field=str(path.name), problem=str(error.strerror)) from None
     except yaml.YAMLError as error:

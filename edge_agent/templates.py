@@ -223,7 +223,7 @@ def parse(text: str, *, file: str = "template") -> Template:
     """
     try:
         node = yaml.compose(text, Loader=LOADER)
-        data = yaml.load(text, Loader=LOADER)  # noqa: S506 # nosec B506 - safe loader, C speed
+        data = yaml.load(text, Loader=LOADER)  # noqa: S506  # nosec B506
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         raise TemplateError(file=file, line=mark.line + 1 if mark else 0, field="", problem="not YAML") from None

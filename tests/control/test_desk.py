@@ -101,7 +101,7 @@ def test_what_is_under_way_is_neither_superseded_nor_expired_by_what_happens_mea
     first, _ = desk.submit(wish(kind=kind), 0)
     desk.attempted(first["id"], "offline", 1)
     desk.seal(desk.journal.row(first["id"]), AGENT, bytes(12), 2)  # published, not yet answered
-    second, superseded = desk.submit(wish(kind=kind), 3)
+    _, superseded = desk.submit(wish(kind=kind), 3)
     assert superseded == []
     assert state(desk, first["id"]) == State.QUEUED
     desk.tick(30_000)
