@@ -26,6 +26,8 @@ from protos.errors import KangError
 
 log = logging.getLogger("kang.audit")
 _CHECK_MS = 250
+#: A safety act does not wait longer than this for the log: a lock held by somebody frozen must not hold up an emergency stop.
+_SAFETY_WAIT_S = 1.5
 #: Channels that do not come from this house's own machines (8.1.3.5: remote users are looked at apart).
 REMOTE = ("api", "link")
 _LOCAL_ADDRESSES = ("", "127.0.0.1", "::1")
@@ -68,12 +70,14 @@ class OperationJournal:
                            object="", before="", after="", channel=channel)
         spared = operation.safety or operation.open or operation.name.startswith("system.session.")
         try:
-            found = await asyncio.to_thread(self._add, row, spared)
-        except (SQLAlchemyError, OSError) as error:
+            writing = asyncio.to_thread(self._add, row, spared)
+            # Written late after all, the row stands beside the merged one: an act told twice is better than one not told.
+            found = await asyncio.wait_for(writing, _SAFETY_WAIT_S) if operation.safety and self._late is not None else await writing
+        except (SQLAlchemyError, OSError, TimeoutError) as error:
             if not operation.safety or self._late is None:
                 raise
             log.error("a safety act goes into the file beside the log: %s", type(error).__name__)
-            found = await asyncio.to_thread(self._postpone, row)
+            found = await asyncio.to_thread(self._postpone, operation, operator, target, request_id, address, channel)
         ACTOR.set(Actor(operator, request_id, address, channel, found))
         return found
 
@@ -114,11 +118,12 @@ class OperationJournal:
 
     # -- the file beside ----------------------------------------------------------------------------------------------
 
-    def _postpone(self, row: OperationLog) -> int:
+    def _postpone(self, operation: Operation, operator: str, target: str, request_id: str, address: str, channel: str) -> int:
         self.postponed += 1
-        number = -(self._now() * 1000 + self.postponed % 1000)
-        self._append({"id": number, "at_ms": row.at_ms, "operation": row.operation, "level": row.level, "target": row.target, "process_id": row.process_id,
-                      "operator": row.operator, "request_id": row.request_id, "address": row.address, "channel": row.channel})
+        now = self._now()
+        number = -(now * 1000 + self.postponed % 1000)
+        self._append({"id": number, "at_ms": now, "operation": operation.name, "level": operation.level, "target": target[:200], "process_id": os.getpid(),
+                      "operator": operator[:60], "request_id": request_id[:40], "address": address[:64], "channel": channel})
         return number
 
     def _append(self, document: dict[str, Any]) -> None:
