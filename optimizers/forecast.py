@@ -75,7 +75,7 @@ def design(load: Array, weather: Weather) -> Array:
 def _shared(weather: Weather, hours: int) -> Array:
     """(hours, features) that all projects of one weather share: level, temperatures, sun, day type, and what the weather was at each lag."""
     out = weather.outdoor_c
-    slow, slower = _low_pass(out, 24.0), _low_pass(out, 72.0)
+    slow, slower = low_pass(out, 24.0), low_pass(out, 72.0)
     columns = [np.ones(hours), slow, out - slow, slower - slow, np.maximum(0.0, 15.0 - slow), weather.workday.astype(float),
                np.zeros(hours) if weather.sun_kw_m2 is None else weather.sun_kw_m2]
     for lag in LAGS_H:
@@ -215,7 +215,8 @@ def _solve(gram: Array, moment: Array, ridge: float) -> Array:
     return np.asarray(np.linalg.solve(scaled, (moment / size)[..., None])[..., 0] / size)
 
 
-def _low_pass(outdoor_c: Array, hours: float) -> Array:
+def low_pass(outdoor_c: Array, hours: float) -> Array:
+    """First-order low pass of hourly values with a time constant in hours, begun in balance."""
     keep = float(np.exp(-1.0 / hours))
     smooth, _ = lfilter([1 - keep], [1, -keep], outdoor_c, zi=[keep * outdoor_c[0]])
     return np.asarray(smooth)

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from optimizers.errors import OptimizerError
+from optimizers.forecast import low_pass
 from optimizers.specification import Array
 
 
@@ -127,8 +128,7 @@ def temperature(days: int = 40, *, window: int = 4, cap: float = 0.2, inertia: f
     """
     def method(history: History, event: Event) -> Array:
         chosen = _days(history, event, days, "temperature", back=3 * days)
-        keep = float(np.exp(-24.0 / per_day / inertia))
-        low = _low_pass(history.outdoor_c, keep)
+        low = low_pass(history.outdoor_c.ravel(), inertia * per_day / 24).reshape(history.outdoor_c.shape)
         seen = slice(max(0, event.closed - window), event.closed) if window else slice(0, 0)
 
         def fitted(where: slice) -> Array:
@@ -160,18 +160,10 @@ def matched(days: int = 5, *, back: int = 60, per_day: int = 24) -> Baseline:
         _days(history, event, days, "matched", back=back)
         pool = np.array([d for d in range(event.day - 1, max(-1, event.day - back - 1), -1) if bool(history.workday[d]) == bool(history.workday[event.day])
                          and not history.excluded[d] and np.isfinite(history.load_kw[d, event.first:event.last]).all()], np.int64)
-        low = _low_pass(history.outdoor_c, float(np.exp(-24.0 / per_day / 24.0)))
+        low = low_pass(history.outdoor_c.ravel(), float(per_day)).reshape(history.outdoor_c.shape)
         distance = np.abs(low[pool, event.first:event.last] - low[event.day, event.first:event.last]).mean(axis=1)
         return np.asarray(history.load_kw[pool[np.argsort(distance)[:days]], event.first:event.last].mean(axis=0))
     return method
-
-
-def _low_pass(outdoor_c: Array, keep: float) -> Array:
-    from scipy.signal import lfilter
-
-    flat = outdoor_c.ravel()
-    smooth, _ = lfilter([1 - keep], [1, -keep], flat, zi=[keep * flat[0]])
-    return np.asarray(smooth.reshape(outdoor_c.shape))
 
 
 #: Baselines by the name a programme's rule gives them.

@@ -7,13 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from decimal import ROUND_HALF_UP, Decimal
+from decimal import Decimal
 
 import numpy as np
 
 from optimizers.specification import Array
-
-FEN = Decimal("0.01")
+from optimizers.tariff.rating import FEN, fen
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +117,7 @@ def gains(parts: Mapping[str, Decimal], total: Decimal) -> dict[str, Decimal]:
 
 def to_fen(items: Mapping[str, Decimal], *, total: Decimal | None = None) -> dict[str, Decimal]:
     """Round parts to the fen so that they add up to the rounded total: largest remainder."""
-    aim = (sum(items.values(), Decimal(0)) if total is None else total).quantize(FEN, ROUND_HALF_UP)
+    aim = fen(sum(items.values(), Decimal(0)) if total is None else total)
     floors = {k: (v // FEN if v >= 0 or v % FEN == 0 else v // FEN - 1) * FEN for k, v in items.items()}
     left = int((aim - sum(floors.values(), Decimal(0))) / FEN)
     order = sorted(items, key=lambda k: (floors[k] - items[k], k))

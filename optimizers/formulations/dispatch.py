@@ -25,7 +25,7 @@ from scipy import sparse
 
 from optimizers.formulations.building import Thermal, thermal
 from optimizers.formulations.units import Unit, units
-from optimizers.specification import Array, Community, series
+from optimizers.specification import Array, Building, Community, Storage, series
 
 Index = NDArray[np.int64]
 
@@ -189,10 +189,7 @@ def _unit(b: _Builder, unit: Unit, statuses: list[Index]) -> tuple[Index | None,
     return on, heat
 
 
-def _store(b: _Builder, store: object, community: Community) -> tuple[Index, Index]:
-    from optimizers.specification import Storage
-
-    assert isinstance(store, Storage)
+def _store(b: _Builder, store: Storage, community: Community) -> tuple[Index, Index]:
     dt, prices = community.step_h, community.prices
     keep = (1 - store.loss_per_h) ** dt
     charge = b.column(f"c:{store.name}", 0.0, 0.0, store.charge_kw)
@@ -210,10 +207,7 @@ def _store(b: _Builder, store: object, community: Community) -> tuple[Index, Ind
     return charge, discharge
 
 
-def _building(b: _Builder, building: object, state: Thermal, heats: list[tuple[Index, float]], community: Community) -> None:
-    from optimizers.specification import Building
-
-    assert isinstance(building, Building)
+def _building(b: _Builder, building: Building, state: Thermal, heats: list[tuple[Index, float]], community: Community) -> None:
     dt, prices, steps = community.step_h, community.prices, community.steps
     parts = [b.column(f"{'T' if k == 0 else 'M'}:{building.name}", 0.0, -np.inf, np.inf) for k in range(len(state.start))]
     for k, part in enumerate(parts):

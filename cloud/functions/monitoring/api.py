@@ -265,7 +265,7 @@ def _span(start_ms: int, end_ms: int, resolution_s: int | None) -> None:
 
 
 def _tidy(value: float | None) -> float | None:
-    """A mean to six significant digits beyond the point's: what a table can show without pretending to know more."""
+    """Nine significant digits: more than any meter has, without the noise of a double."""
     return None if value is None else float(f"{value:.9g}")
 
 
