@@ -1,5 +1,6 @@
 """Why a plan does what it does, interval by interval: binding limits, marginal prices, what could not be held, in Chinese and English.
 
+Stretches with cause and way out: `shortfall`.
 Must not know: pages.
 """
 
@@ -10,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from optimizers.plan import Plan
+from optimizers.shortfall import KINDS, TOLERANCE
 from optimizers.specification import Community, HeatPump, series
 
 _TIGHT = 1e-3
@@ -20,7 +22,7 @@ class Reason:
     """One reason of one interval.
 
     Attributes:
-        kind: stable word: full, least, empty, charged, floor, cold, hot, contract, limit, peak, transformer, shed, cheap, dear.
+        kind: stable word: short, full, least, empty, charged, floor, cold, hot, contract, limit, peak, transformer, shed, cheap, dear.
         zh, en: a sentence.
         amount: in `unit`.
     """
@@ -50,7 +52,10 @@ def reasons(plan: Plan, community: Community) -> list[list[Reason]]:
     nothing = np.zeros(steps)
     for name, amount in plan.slacks.items():
         kind, _, thing = name.partition(":")
-        if len(amount) != steps:
+        if kind == "short" and amount[0] > TOLERANCE:
+            unit, _, zh, en = KINDS["short_store" if any(s.name == thing for s in community.stores) else "short_building"]
+            out[-1].append(Reason(kind, zh.format(thing=thing, worst=amount[0]), en.format(thing=thing, worst=amount[0]), float(amount[0]), unit))
+        if len(amount) != steps or kind == "short":
             continue
         words = {
             "floor": (f"“{thing}”无法保持最低室温，差 {{:.1f}} K", f"{thing}: the floor cannot be held, {{:.1f}} K short", "K"),
@@ -59,7 +64,7 @@ def reasons(plan: Plan, community: Community) -> list[list[Reason]]:
             "shed": ("变压器不足，切除其他负荷 {:.0f} kW", "the transformer cannot carry it: {:.0f} kW of other load shed", "kW"),
             "reserve": (f"“{thing}”低于应急储量 {{:.0f}} kWh", f"{thing}: {{:.0f}} kWh below its reserve", "kWh")}
         if kind in words:
-            add(amount > 1e-4, kind, *words[kind][:2], amount, words[kind][2])
+            add(amount > TOLERANCE, kind, *words[kind][:2], amount, words[kind][2])
     grid, prices = plan.grid_kw, community.prices
     add(np.isclose(grid, community.transformer_kw, atol=_TIGHT), "transformer", "变压器已满载 {:.0f} kW", "the transformer is full, {:.0f} kW", grid, "kW")
     add(np.isclose(grid, community.contract_kw, atol=_TIGHT), "contract", "用电恰好保持在合同容量 {:.0f} kW", "held at the contracted {:.0f} kW", grid, "kW")
