@@ -1,4 +1,4 @@
-"""A tariff as data: schedule of periods, components with versions, brackets (tiers, caps, subsidies), capacity or demand charge, power factor.
+"""A tariff as data: schedule of periods, components with versions, brackets (tiers, caps, subsidies), market curve, capacity or demand charge, power factor.
 
 `parse` turns a document (JSON or YAML already loaded; schema: `tariff.schema.json`) into frozen data, or says where it is wrong. Money is Decimal.
 Must not know: meters, files, the optimiser.
@@ -6,6 +6,7 @@ Must not know: meters, files, the optimiser.
 
 from __future__ import annotations
 
+import dataclasses
 import datetime as dt
 import itertools
 import re
@@ -16,6 +17,7 @@ from typing import Any
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from optimizers.errors import OptimizerError
+from optimizers.tariff.schema import plain, problems
 
 PERIODS = ("sharp", "peak", "flat", "valley", "deep_valley")  # 尖 峰 平 谷 深谷
 DAY_TYPES = ("workday", "weekend", "holiday")
@@ -73,13 +75,29 @@ class Version:
 
 
 @dataclass(frozen=True, slots=True)
+class Curve:
+    """A market's prices: one value for every stretch of a day, from its local midnight on.
+
+    Attributes:
+        minutes: length of a stretch, elapsed time; a day of 23 or 25 hours has fewer or more.
+        days: day -> yuan/kWh of each stretch.
+        otherwise: yuan/kWh on days without values; None = such days cannot be rated.
+    """
+
+    minutes: int
+    days: Mapping[dt.date, tuple[Decimal, ...]]
+    otherwise: Decimal | None
+
+
+@dataclass(frozen=True, slots=True)
 class Component:
     """A part of the price (purchase, line loss, transmission, funds, ...).
 
     Attributes:
         factors: True when time-of-use factors apply to it.
         adjusted: True when the power-factor adjustment applies to it.
-        versions: newest last.
+        versions: newest last; empty when there is a curve.
+        curve: a market's prices instead.
     """
 
     key: str
@@ -88,6 +106,7 @@ class Component:
     factors: bool
     adjusted: bool
     versions: tuple[Version, ...]
+    curve: Curve | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,6 +200,9 @@ def parse(document: Mapping[str, Any]) -> Tariff:
     Raises:
         TariffError: a field is missing or wrong; the place is named, for periods with month, day type and hour.
     """
+    document = plain(document)
+    for where, problem in problems(document):
+        raise TariffError(where=where or "tariff", problem=problem)
     try:
         zone = ZoneInfo(str(document.get("zone", "Asia/Shanghai")))
     except (ZoneInfoNotFoundError, ValueError):
@@ -189,30 +211,61 @@ def parse(document: Mapping[str, Any]) -> Tariff:
     tariff = Tariff(
         str(_need(document, "tariff")), *_names(document), zone, str(document.get("category", "")), str(document.get("voltage", "")),
         frozenset(_date(d, "holidays") for d in document.get("holidays", ())), frozenset(_date(d, "workdays") for d in document.get("workdays", ())), rules,
-        tuple(_component(c, f"components[{k}]") for k, c in enumerate(_list(document, "components"))),
+        tuple(_component(c, f"components[{k}]", zone) for k, c in enumerate(_list(document, "components"))),
         tuple(sorted(((_date(f.get("from", "1970-01-01"), "factors"), {p: _money(v, f"factors.{p}") for p, v in f["periods"].items()}) for f in document.get("factors", ())),
                      key=lambda f: f[0])),
         tuple(_brackets(b, f"brackets[{k}]") for k, b in enumerate(document.get("brackets", ()))), _demand(document.get("demand")),
         _money(document["capacity_yuan_kva"], "capacity_yuan_kva") if "capacity_yuan_kva" in document else None,
         _money(document["power_factor"], "power_factor") if "power_factor" in document else None)
+    if tariff.demand is not None and tariff.capacity_yuan_kva is not None:
+        raise TariffError(where="capacity_yuan_kva", problem="a demand charge and a capacity charge exclude each other")
+    for what, keys in (("components", [c.key for c in tariff.components]), ("brackets", [b.key for b in tariff.brackets])):
+        if len(set(keys)) != len(keys):
+            raise TariffError(where=what, problem=f"key '{next(k for k in keys if keys.count(k) > 1)}' is given twice")
     _covered(tariff)
     _priced(tariff)
     return tariff
 
 
+def with_prices(tariff: Tariff, key: str, days: Mapping[dt.date, Sequence[Decimal]]) -> Tariff:
+    """The tariff with more days on a component's market curve; a day already there is replaced.
+
+    Args:
+        tariff: the tariff.
+        key: of a component with a curve.
+        days: day -> yuan/kWh of each stretch.
+
+    Raises:
+        TariffError: there is no such curve, or a day has too few or too many values; the first missing time is named.
+    """
+    where = f"components.{key}"
+    old = next((c for c in tariff.components if c.key == key), None)
+    if old is None or old.curve is None:
+        raise TariffError(where=where, problem="no component with a market curve")
+    more = {day: _whole_day(day, tuple(values), old.curve.minutes, tariff.zone, where) for day, values in days.items()}
+    new = dataclasses.replace(old, curve=dataclasses.replace(old.curve, days={**old.curve.days, **more}))
+    return dataclasses.replace(tariff, components=tuple(new if c.key == key else c for c in tariff.components))
+
+
 def _covered(tariff: Tariff) -> None:
-    seasons = {r.season for r in tariff.rules}
-    for month in range(1, 13):
+    """Every day of every kind has one rule with a season, or none with and one without."""
+    for day in (dt.date(2024, 1, 1) + dt.timedelta(days=k) for k in range(366)):
         for kind in DAY_TYPES:
-            for season in seasons:
-                if not any(month in r.months and kind in r.days and (r.season is None or r.season == season) for r in tariff.rules):
-                    raise TariffError(where="schedule", problem=f"month {month}, {kind}: no rule")
+            fitting = [r for r in tariff.rules if day.month in r.months and kind in r.days and (r.season is None or r.season.holds(day))]
+            place = f"month {day.month}, {kind} ({day:%m-%d}), 00:00 to 24:00"
+            if not fitting:
+                raise TariffError(where="schedule", problem=f"{place}: no rule")
+            if len([r for r in fitting if r.season is not None] or fitting) > 1:
+                raise TariffError(where="schedule", problem=f"{place}: an overlap, two rules hold")
 
 
 def _priced(tariff: Tariff) -> None:
     used = {p for r in tariff.rules for _, _, p in r.spans}
     for c in tariff.components:
+        since = [(v.since, v.season) for v in c.versions]
         for version in c.versions:
+            if since.count((version.since, version.season)) > 1:
+                raise TariffError(where=f"components.{c.key}", problem=f"two prices from {version.since}")
             missing = used - set(version.by_period) if version.yuan is None else set()
             if missing:
                 raise TariffError(where=f"components.{c.key}", problem=f"no price for {', '.join(sorted(missing))} from {version.since}")
@@ -245,14 +298,36 @@ def _rule(raw: Mapping[str, Any], where: str) -> Rule:
     return Rule(months, days, _season(raw, where), tuple(sorted(spans)))
 
 
-def _component(raw: Mapping[str, Any], where: str) -> Component:
-    versions = []
-    for v in _list(raw, "prices", where):
+def _component(raw: Mapping[str, Any], where: str, zone: ZoneInfo) -> Component:
+    versions = list[Version]()
+    if ("curve" in raw) == ("prices" in raw):
+        raise TariffError(where=where, problem="neither 'prices' nor 'curve', or both")
+    for v in raw.get("prices", ()):
         by_period = {str(p): _money(y, f"{where}.prices.{p}") for p, y in v.get("periods", {}).items()}
         versions.append(Version(_date(v.get("from", "1970-01-01"), where), _money(v["yuan"], where) if "yuan" in v else None, by_period, _season(v, where)))
         if "yuan" not in v and not by_period:
             raise TariffError(where=where, problem="a price has neither 'yuan' nor 'periods'")
-    return Component(str(_need(raw, "key", where)), *_names(raw), bool(raw.get("factors", False)), bool(raw.get("adjusted", False)), tuple(sorted(versions, key=lambda v: v.since)))
+    return Component(str(_need(raw, "key", where)), *_names(raw), bool(raw.get("factors", False)), bool(raw.get("adjusted", False)), tuple(sorted(versions, key=lambda v: v.since)),
+                     _curve(raw["curve"], f"{where}.curve", zone) if "curve" in raw else None)
+
+
+def _curve(raw: Mapping[str, Any], where: str, zone: ZoneInfo) -> Curve:
+    minutes, days = int(raw["minutes"]), dict[dt.date, tuple[Decimal, ...]]()
+    for text, values in raw["days"].items():
+        day = _date(text, f"{where}.days")
+        days[day] = _whole_day(day, tuple(_money(v, f"{where}.days.{day}") for v in values), minutes, zone, where)
+    return Curve(minutes, days, _money(raw["otherwise"], f"{where}.otherwise") if "otherwise" in raw else None)
+
+
+def _whole_day(day: dt.date, values: tuple[Decimal, ...], minutes: int, zone: ZoneInfo, where: str) -> tuple[Decimal, ...]:
+    begin, end = (dt.datetime.combine(d, dt.time(), zone) for d in (day, day + dt.timedelta(days=1)))
+    wanted = round((end.timestamp() - begin.timestamp()) / 60) // minutes
+    if len(values) < wanted:
+        at = dt.datetime.fromtimestamp(begin.timestamp() + len(values) * minutes * 60, zone)
+        raise TariffError(where=f"{where}.days.{day}", problem=f"a gap from {at:%H:%M} to 24:00: {len(values)} prices, {wanted} are needed")
+    if len(values) > wanted:
+        raise TariffError(where=f"{where}.days.{day}", problem=f"an overlap after 24:00: {len(values)} prices, {wanted} are needed")
+    return values
 
 
 def _brackets(raw: Mapping[str, Any], where: str) -> Brackets:

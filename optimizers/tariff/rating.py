@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from optimizers.tariff.calendar import MINUTE_MS, Pieces, pieces
-from optimizers.tariff.model import PERIODS, Brackets, Component, Tariff
+from optimizers.tariff.model import PERIODS, Brackets, Component, Curve, Tariff, TariffError
 
 Array = NDArray[np.float64]
 FEN = Decimal("0.01")
@@ -95,6 +95,10 @@ def rate(tariff: Tariff, start_ms: NDArray[np.int64], end_ms: NDArray[np.int64],
     if share is not None:
         energy = energy[interval] * share
     lines = _component_lines(tariff, cut, at, energy)
+    for component in tariff.components:
+        if component.curve is not None:
+            span = np.maximum(start[interval], cut.edges[at]), np.minimum(end[interval], cut.edges[at + 1])
+            lines += _curve_lines(tariff, component, component.curve, cut, at, span, energy)
     counters = dict(used or {})
     for b in tariff.brackets:
         more, counters[b.key] = _bracket_lines(b, cut, at, energy, counters.get(b.key, Decimal(0)))
@@ -126,16 +130,19 @@ def _regime(tariff: Tariff, day: dt.date) -> tuple[object, ...]:
 
 
 def price(tariff: Tariff, component: Component, day: dt.date, period: str) -> Decimal:
-    """Yuan/kWh of a component on a day in a period; zero before its first version. A version with a season wins over one without."""
+    """Yuan/kWh of a component without a curve on a day in a period; zero before its first version. A version with a season wins over one without."""
     fitting = [v for v in component.versions if v.since <= day and (v.season is None or v.season.holds(day))]
     if not fitting:
         return Decimal(0)
     version = max(fitting, key=lambda v: (v.season is not None, v.since))
     value = version.by_period[period] if version.yuan is None else version.yuan
-    if component.factors:
-        factors = [f for since, f in tariff.factors if since <= day]
-        value = value * (factors[-1][period] if factors else Decimal(1))
-    return value
+    return value * factor(tariff, day, period) if component.factors else value
+
+
+def factor(tariff: Tariff, day: dt.date, period: str) -> Decimal:
+    """The time-of-use factor of a period on a day; one before the first."""
+    factors = [f for since, f in tariff.factors if since <= day]
+    return factors[-1][period] if factors else Decimal(1)
 
 
 def _component_lines(tariff: Tariff, cut: Pieces, at: NDArray[np.int64], energy: Array) -> list[Line]:
@@ -147,8 +154,39 @@ def _component_lines(tariff: Tariff, cut: Pieces, at: NDArray[np.int64], energy:
     for k in np.flatnonzero(sums):
         where = int(np.argmax(key == k))
         day, period = cut.days[int(cut.day[where])], PERIODS[int(cut.period[where])]
-        lines += [Line(_month(int(months[where])), c.key, c.zh, c.en, period, _dec(float(sums[k])), price(tariff, c, day, period)) for c in tariff.components]
+        lines += [Line(_month(int(months[where])), c.key, c.zh, c.en, period, _dec(float(sums[k])), price(tariff, c, day, period)) for c in tariff.components if c.curve is None]
     return lines
+
+
+def _curve_lines(tariff: Tariff, c: Component, curve: Curve, cut: Pieces, at: NDArray[np.int64], span: tuple[NDArray[np.int64], NDArray[np.int64]], energy: Array) -> list[Line]:
+    """One line a month and period, at the mean market price that its energy met (energy is uniform within an interval)."""
+    edges, summed = _integral(tariff, c, curve, cut)
+    begin, end = span
+    paid = energy * (np.interp(end, edges, summed) - np.interp(begin, edges, summed)) / (end - begin)
+    months = cut.months()
+    key = (months - int(months.min())) * len(PERIODS) + cut.period
+    kwh, yuan = np.bincount(key[at], weights=energy), np.bincount(key[at], weights=paid)
+    return [Line(_month(int(months.min()) + int(k) // len(PERIODS)), c.key, c.zh, c.en, PERIODS[int(k) % len(PERIODS)], _dec(float(kwh[k])), Decimal(repr(float(yuan[k]))) / Decimal(repr(float(kwh[k]))))
+            for k in np.flatnonzero(kwh)]
+
+
+def _integral(tariff: Tariff, c: Component, curve: Curve, cut: Pieces) -> tuple[NDArray[np.int64], Array]:
+    """(edges in UTC ms, yuan/kWh summed over ms up to each edge) of a component with a curve, its time-of-use factor within."""
+    begins, values = list[NDArray[np.int64]](), list[Array]()
+    for day in cut.days:
+        prices = curve.days.get(day)
+        if prices is None and curve.otherwise is None:
+            raise TariffError(where=f"components.{c.key}", problem=f"no market price for {day}, 00:00 to 24:00")
+        midnight = round(dt.datetime.combine(day, dt.time(), tariff.zone).timestamp() * 1000)
+        begins.append(midnight + curve.minutes * MINUTE_MS * np.arange(1 if prices is None else len(prices), dtype=np.int64))
+        values.append(np.array([curve.otherwise] if prices is None else prices, np.float64))
+    first, market = np.concatenate(begins), np.concatenate(values)
+    edges = np.unique(np.r_[cut.edges, first[(first > cut.edges[0]) & (first < cut.edges[-1])]])
+    each = market[np.searchsorted(first, edges[:-1], "right") - 1]
+    if c.factors:
+        by_piece = np.array([float(factor(tariff, cut.days[int(d)], PERIODS[int(p)])) for d, p in zip(cut.day, cut.period, strict=True)])
+        each = each * by_piece[np.searchsorted(cut.edges, edges[:-1], "right") - 1]
+    return edges, np.r_[0.0, np.cumsum(each * np.diff(edges))]
 
 
 def _bracket_lines(b: Brackets, cut: Pieces, at: NDArray[np.int64], energy: Array, used: Decimal) -> tuple[list[Line], Decimal]:
@@ -193,7 +231,7 @@ def _charges(lines: list[Line]) -> list[Charge]:
 
 
 def totals(tariff: Tariff, start_ms: NDArray[np.int64], end_ms: NDArray[np.int64], kwh: Array) -> tuple[Array, list[tuple[str, str, dt.date]]]:
-    """Energy of many accounts on one grid by month, price regime and period: what bills without brackets are made of, in one matrix product.
+    """Energy of many accounts on one grid by month, price regime and period: what bills without brackets and market curves are made of, in one matrix product.
 
     Args:
         tariff: the tariff.
@@ -216,14 +254,22 @@ def totals(tariff: Tariff, start_ms: NDArray[np.int64], end_ms: NDArray[np.int64
 
 
 def price_array(tariff: Tariff, start_ms: int, steps: int, step_h: float, *, used: Mapping[str, Decimal] | None = None) -> Array:
-    """Yuan/kWh a step for the optimiser: components, and the bracket that the counters stand in now."""
+    """Yuan/kWh a step for the optimiser: components, market curves, and the bracket that the counters stand in now.
+
+    Raises:
+        TariffError: a market curve has no price for a day.
+    """
     length = round(step_h * 3_600_000)
     cut = pieces(tariff, start_ms, start_ms + steps * length)
-    each = np.array([float(sum((price(tariff, c, cut.days[int(cut.day[k])], PERIODS[int(cut.period[k])]) for c in tariff.components), Decimal(0))
+    each = np.array([float(sum((price(tariff, c, cut.days[int(cut.day[k])], PERIODS[int(cut.period[k])]) for c in tariff.components if c.curve is None), Decimal(0))
                            + _bracket_now(tariff, cut.days[int(cut.day[k])], PERIODS[int(cut.period[k])], used or {})) for k in range(len(cut.period))])
     integral = np.r_[0.0, np.cumsum(each * np.diff(cut.edges))]
     edges = start_ms + length * np.arange(steps + 1)
-    return np.asarray(np.diff(np.interp(edges, cut.edges, integral)) / length, np.float64)
+    summed = np.interp(edges, cut.edges, integral)
+    for c in tariff.components:
+        if c.curve is not None:
+            summed = summed + np.interp(edges, *_integral(tariff, c, c.curve, cut))
+    return np.asarray(np.diff(summed) / length, np.float64)
 
 
 def _bracket_now(tariff: Tariff, day: dt.date, period: str, used: Mapping[str, Decimal]) -> Decimal:
