@@ -52,7 +52,7 @@ def audit_export(args: argparse.Namespace) -> int:
 
 def attack(args: argparse.Namespace) -> int:
     """Try what must be refused; exit code 1 when anything was accepted."""
-    from cloud.attack import identities, link, prepared
+    from cloud.attack import identities, link, prepared, road
     from cloud.attack.door import Door
     from cloud.attack.rows import save, summary
 
@@ -70,6 +70,7 @@ def attack(args: argparse.Namespace) -> int:
             rows += link.gateway(f"{settings.gateway_host}:{settings.gateway_port}", authority.read_bytes(), people.agents)
             if len(people.projects) > 1:
                 rows += identities.agent(settings, people.projects[0], people.projects[1], authority.read_bytes())
+                rows += road.tried(settings, people.projects[0], people.projects[1], authority.read_bytes())
         if args.agent is not None:
             rows += link.stolen(f"{settings.gateway_host}:{settings.gateway_port}", (args.agent / "zone-ca.pem").read_bytes(), args.agent, (999, "somebody-else"))
     rows += link.envelopes()
