@@ -11,6 +11,7 @@ from importlib import resources
 from pathlib import Path
 
 import uvicorn
+from nats.aio.msg import Msg
 
 from cloud import __version__
 from cloud.bus.connection import connect
@@ -33,9 +34,11 @@ from cloud.historian.flow import FlowLog, FlowReader
 from cloud.historian.reader import Reader
 from cloud.historian.writer import Writer
 from cloud.ledger import open_ledger
+from cloud.portal import own_alarms
 from cloud.portal.app import create_app, operation_table
 from cloud.portal.audit_watch import AuditWatch
 from cloud.portal.feed import Feed
+from cloud.portal.own_alarms import OwnAlarms
 from cloud.portal.releases import Releaser
 from cloud.security import keys
 from cloud.security.authority import AuthorityClient
@@ -53,7 +56,13 @@ async def serve(home: Path) -> None:
     static = Path(str(resources.files("cloud.portal"))) / "static"
     releaser = Releaser(client, directory, settings)
     journal = OperationJournal(ledger, watch=True, late=settings.home / "audit-late.jsonl")
-    watching = asyncio.create_task(AuditWatch(journal, Writer(store)).run(), name="audit watch")
+    alarms = OwnAlarms(Writer(store), Reader(store, settings.timezone))
+
+    async def told(message: Msg) -> None:
+        alarms.hear(message.data)
+
+    await client.subscribe(own_alarms.SUBJECT, cb=told)
+    watching = asyncio.create_task(AuditWatch(journal, alarms, feed).run(), name="audit watch")
     flows = FlowLog(store)
     recording = asyncio.create_task(flows.run(), name="flows")
     sessions = SessionService(ledger, password_days=settings.password_days, regions_of=regions_of(directory))

@@ -100,7 +100,7 @@ class Agent:
                          known_challenge=self.challenges.known)
         self.actuation = Actuation(self.desk, self.now())
         self.link = Link(self, self.spool, self.journal, credentials.telemetry_box, heartbeat_s=site.heartbeat_s)
-        self.link.witness = Witness(site.state_dir / "audit-checkpoints.jsonl")
+        self.link.witness = Witness(site.state_dir / "audit-checkpoints.jsonl", credentials.audit_signing)
         self.renewal = Renewal(credentials.directory, credentials.platform, {"batch": self.spool, "result": self.journal}, nats=site.uplink.kind == "nats", wall_ms=lambda: self.now().wall_ms)
         self.units = (units or make_units)(site)
         self._credentials = credentials

@@ -72,7 +72,11 @@ class Site:
 
 @dataclass(frozen=True, slots=True)
 class Credentials:
-    """Keys of the box and of the platform."""
+    """Keys of the box and of the platform.
+
+    Attributes:
+        audit_signing: signs checkpoints of the audit log; None at a box admitted before it was told, until its next renewal.
+    """
 
     signing: Ed25519PrivateKey
     box: X25519PrivateKey
@@ -81,6 +85,7 @@ class Credentials:
     gateway_name: str
     directory: Path
     platform: Platform | None = None
+    audit_signing: Ed25519PublicKey | None = None
 
 
 def load_site(path: Path) -> Site:
@@ -138,7 +143,8 @@ def load_credentials(directory: Path) -> Credentials:
         return Credentials(
             Ed25519PrivateKey.from_private_bytes((directory / "agent.ed25519").read_bytes()), X25519PrivateKey.from_private_bytes((directory / "agent.x25519").read_bytes()),
             bytes.fromhex(platform["telemetry_box"]), Ed25519PublicKey.from_public_bytes(bytes.fromhex(platform["command_signing"])), str(platform.get("gateway_name", "")), directory,
-            Platform(str(platform["enrolment"]["host"]), int(platform["enrolment"]["port"]), str(platform.get("gateway_name") or "kang-gateway")) if "enrolment" in platform else None)
+            Platform(str(platform["enrolment"]["host"]), int(platform["enrolment"]["port"]), str(platform.get("gateway_name") or "kang-gateway")) if "enrolment" in platform else None,
+            Ed25519PublicKey.from_public_bytes(bytes.fromhex(platform["audit_signing"])) if platform.get("audit_signing") else None)
     except OSError as error:
         raise SiteError(field=f"credentials_dir/{Path(str(error.filename)).name}", problem=str(error.strerror)) from None
     except (ValueError, KeyError, TypeError) as error:

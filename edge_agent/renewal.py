@@ -26,7 +26,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from edge_agent import host
 from edge_agent.backoff import Backoff
-from edge_agent.enrolment import EnrolError, Platform, store, sync, trusting, write
+from edge_agent.enrolment import EnrolError, Platform, learn, store, sync, trusting, write
 from edge_agent.keygen import request_for
 from protos.envelope import raw_private
 
@@ -142,6 +142,8 @@ class Renewal:
         store(new, answer)
         await asyncio.sleep(float(answer.get("wait_s", 3)))  # every host learns of the new key before the first message signed with it
         await asyncio.to_thread(self._switch, new, signing)
+        if learn(self._directory, answer):
+            log.info("the audit key of the platform is known from the next start on")
         self.counts["renewed"] += 1
         log.info("certificate and signing key renewed")
         await self._confirm()

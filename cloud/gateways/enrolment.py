@@ -67,7 +67,8 @@ class WaitError(KangError):
 def platform_facts(settings: Settings) -> dict[str, Any]:
     """What a box keeps of its platform (platform.json)."""
     return {"telemetry_box": keys.box_key(settings.credentials / "telemetry.x25519").public_key().public_bytes_raw().hex(),
-            "command_signing": (settings.credentials / "command.pub").read_bytes().hex(), "gateway_name": "kang-gateway",
+            "command_signing": (settings.credentials / "command.pub").read_bytes().hex(), "audit_signing": (settings.credentials / "audit.pub").read_bytes().hex(),
+            "gateway_name": "kang-gateway",
             "enrolment": {"host": settings.reached_at, "port": settings.enrolment_port}}
 
 
@@ -254,7 +255,8 @@ class Enrolment:
         raise renewal_refused()
 
     def _given(self, chain: bytes, jwt: str) -> dict[str, Any]:
-        return {"certificate": chain.decode(), "roots": (self._settings.credentials / "edge-ca.pem").read_text(), "nats_jwt": jwt, "wait_s": 3}
+        return {"certificate": chain.decode(), "roots": (self._settings.credentials / "edge-ca.pem").read_text(), "nats_jwt": jwt, "wait_s": 3,
+                "audit_signing": (self._settings.credentials / "audit.pub").read_bytes().hex()}
 
     def _partition(self, project_id: int) -> int:
         project = self._directory.project(project_id)

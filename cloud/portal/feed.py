@@ -80,7 +80,7 @@ class Feed:
             "project_id": beat.project_id, "agent_id": beat.agent_id, "online": connected and now_ms() - heard_ms < self._stale_ms, "last_heard_ms": heard_ms,
             "clock_offset_ms": beat.wall_ms - heard_ms, "clock_trusted": beat.clock_trusted, "clock_source": beat.clock_source, "spool_batches": beat.spool_batches,
             "spool_readings": beat.spool_readings, "oldest_ms": beat.oldest_ms or None, "version": beat.version, "cpu_share": beat.cpu_share, "rss_bytes": beat.rss_bytes,
-            "readings_total": beat.readings_total,
+            "readings_total": beat.readings_total, "audit_contradictions": beat.audit_contradictions, "audit_forged": beat.audit_forged,
             "devices": [{
                 "device_id": d.device_id, "online": d.online, "last_ok_ms": d.last_ok_ms or None, "error_code": d.error_code, "local_manual": d.local_manual, "locked_out": d.locked_out,
                 "lockout_holder": d.lockout_holder, "lockout_reason": d.lockout_reason,

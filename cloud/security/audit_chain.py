@@ -5,7 +5,6 @@ Must not know: the ledger, files, who writes.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -13,6 +12,8 @@ from typing import Any, Final
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+
+from protos import checkpoint
 
 _SUITES: Final[Mapping[str, type[hashes.HashAlgorithm]]] = {"sha256": hashes.SHA256, "sm3": hashes.SM3}
 GENESIS: Final = bytes(32)
@@ -97,7 +98,7 @@ class Checkpoint:
 
     def body(self) -> bytes:
         """What is signed."""
-        return json.dumps(["kang-audit-1", self.size, self.head, self.root, self.at_ms, self.control_n, self.control_head, self.suite]).encode()
+        return checkpoint.body(self.document())
 
     def signed(self, key: Ed25519PrivateKey) -> Checkpoint:
         """The same, signed."""

@@ -24,6 +24,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from cryptography.x509.oid import NameOID
 
+from cloud.security.audit_chain import Checkpoint
 from edge_agent import keygen
 from edge_agent.agent import Agent
 from edge_agent.config import load_credentials, load_site
@@ -38,6 +39,7 @@ peers = importlib.util.module_from_spec(_spec)
 _spec.loader.exec_module(peers)
 
 COMMANDER = Ed25519PrivateKey.from_private_bytes(b"\x02" * 32)
+AUDITOR = Ed25519PrivateKey.from_private_bytes(b"\x05" * 32)
 TELEMETRY = X25519PrivateKey.from_private_bytes(b"\x04" * 32)
 AGENT = subjects.agent_identity(7, "box1")
 
@@ -62,6 +64,7 @@ class Platform:
         self.live: list[telemetry_pb2.LiveFrame] = []
         self.states: set[int] = set()
         self.acking = True
+        self.checkpoint = b""
         self.sequence = 0
 
     def take(self, wire: bytes, kind: envelope.Kind) -> link_pb2.Ack | None:
@@ -75,7 +78,7 @@ class Platform:
             self.sequences.append(parsed.sequence)
             self.readings |= {(r.device_id, r.point_id, r.at_ms): r.value for r in batch.readings(parsed)}
         header = opened.header
-        return link_pb2.Ack(epoch=header.epoch, ranges=[link_pb2.Ack.Range(first=header.sequence, last=header.sequence)]) if self.acking else None
+        return link_pb2.Ack(epoch=header.epoch, ranges=[link_pb2.Ack.Range(first=header.sequence, last=header.sequence)], checkpoint=self.checkpoint) if self.acking else None
 
     def welcome(self, beat: telemetry_pb2.Heartbeat) -> link_pb2.Welcome:
         self.beats.append(beat)
@@ -146,7 +149,8 @@ class Box:
         (self.credentials / "agent.pem").write_bytes(pem(issue(mine, "box1", ca_key, ca.subject, uri=AGENT)))
         (self.credentials / "zone-ca.pem").write_bytes(self.ca)
         (self.credentials / "platform.json").write_text(json.dumps({"telemetry_box": TELEMETRY.public_key().public_bytes_raw().hex(),
-                                                                    "command_signing": COMMANDER.public_key().public_bytes_raw().hex(), "gateway_name": "kang-gateway"}))
+                                                                    "command_signing": COMMANDER.public_key().public_bytes_raw().hex(), "gateway_name": "kang-gateway",
+                                                                    "audit_signing": AUDITOR.public_key().public_bytes_raw().hex()}))
 
     def agent(self, uplink: dict, device_port: int, **more) -> Agent:
         site = {"project_id": 7, "agent_id": "box1", "partitions": 4, "state_dir": "state", "credentials_dir": "credentials", "uplink": uplink, "cycle_s": 0.1, "linger_s": 0.1,
@@ -248,6 +252,25 @@ async def test_a_broken_link_and_a_restart_lose_nothing_and_send_the_newest_firs
             await until(lambda: agent.spool.batches == 0)
         assert platform.sequences[before] >= newest
         await server.stop(0)
+
+
+@pytest.mark.slow
+@pytest.mark.point("P7")
+async def test_a_rewritten_audit_log_stands_in_the_heartbeat_and_a_forged_checkpoint_too(box, slave):
+    def checkpoint(size: int, head: str, key: Ed25519PrivateKey = AUDITOR) -> bytes:
+        return json.dumps(Checkpoint(size, head, head, size, 0, "", "sha256").signed(key).document()).encode()
+
+    platform = Platform(box.request)
+    platform.checkpoint = checkpoint(100, "aa")
+    _, server, port = await gateway(box, platform)
+    async with peers.listening(slave.serve) as device, running(box.agent({"kind": "grpc", "address": f"127.0.0.1:{port}"}, device)) as agent:
+        await until(lambda: _changing(slave) and agent.link.witness.newest() == 100)
+        platform.checkpoint = checkpoint(90, "bb", COMMANDER)  # somebody who holds another key of the platform
+        await until(lambda: _changing(slave) and platform.beats[-1].audit_forged > 0)
+        assert platform.beats[-1].audit_contradictions == 0
+        platform.checkpoint = checkpoint(100, "bb")
+        await until(lambda: _changing(slave) and platform.beats[-1].audit_contradictions == 1)
+    await server.stop(0)
 
 
 def _changing(slave) -> bool:

@@ -67,7 +67,7 @@ def agent_row(info: AgentInfo, heard: Mapping[str, Any] | None) -> dict[str, Any
     """An agent: as admitted, and as last heard (None for figures never heard)."""
     heard = heard or {}
     figures = ("last_heard_ms", "clock_offset_ms", "clock_trusted", "clock_source", "spool_batches", "spool_readings", "oldest_ms", "version",
-               "cpu_share", "rss_bytes")
+               "cpu_share", "rss_bytes", "audit_contradictions", "audit_forged")
     devices = list(heard.get("devices", ()))
     return {"agent_id": info.agent_id, "project_id": info.project_id, "uplink": info.uplink, "revoked": info.revoked,
             "certificate_serial": info.certificate_serial, "online": bool(heard.get("online", False)), **{k: heard.get(k) for k in figures},

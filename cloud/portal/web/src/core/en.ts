@@ -188,6 +188,8 @@ export const en: Record<keyof typeof zh, string> = {
   'agents.oldest': 'oldest {age} ago',
   'agents.clock': 'Clock',
   'agents.untrusted': 'not trusted',
+  'agents.rewritten': 'This agent holds {n} checkpoints that contradict the audit log: it may have been rewritten. Let the audit administrator compare.',
+  'agents.forged': 'This agent was given {n} checkpoints the audit key did not sign; it refused them.',
   'agents.load': 'Load',
   'agents.invite': 'Invite an agent',
   'agents.name': 'Agent id',

@@ -65,7 +65,7 @@ export interface Preview { requested: number | null; effective: number | null; w
 export interface Agent {
   agent_id: string; project_id: number; uplink: string; revoked: boolean; certificate_serial: string; online: boolean; last_heard_ms: number | null; clock_offset_ms: number | null
   clock_trusted: boolean | null; clock_source: string | null; spool_batches: number | null; spool_readings: number | null; oldest_ms: number | null; version: string | null
-  cpu_share: number | null; rss_bytes: number | null; devices_total: number; devices_online: number
+  cpu_share: number | null; rss_bytes: number | null; audit_contradictions: number | null; audit_forged: number | null; devices_total: number; devices_online: number
   state: string; issued_ms: number | null; not_after_ms: number | null; revoked_ms: number | null; revoked_by: string | null; revoked_reason: string | null; clone_ms: number | null; clone_detail: string | null
 }
 export interface Invitation { id: number; agent_id: string; project_id: number; uplink: string; hardware_id: string; created_by: string; expires_ms: number; text?: string; qr?: string }

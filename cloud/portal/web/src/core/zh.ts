@@ -186,6 +186,8 @@ export const zh = {
   'agents.oldest': '最早 {age}前',
   'agents.clock': '时钟',
   'agents.untrusted': '不可信',
+  'agents.rewritten': '该代理持有 {n} 个与平台审计日志互相矛盾的检查点：日志可能被改写。请审计管理员核对。',
+  'agents.forged': '该代理收到 {n} 个未经审计密钥签名的检查点，已拒收。',
   'agents.load': '占用',
   'agents.invite': '邀请代理注册',
   'agents.name': '代理编号',
