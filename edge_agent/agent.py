@@ -97,7 +97,7 @@ class Agent:
         self.images: dict[int, Image] = {}
         self.desk = Desk(self.journal, {d.device.id: d.device for d in site.devices.values()}, project_id=site.project_id,
                          opener=envelope.Opener(subjects.agent_identity(site.project_id, site.agent_id), credentials.box), command_key=credentials.command_signing,
-                         known_challenge=self.challenges.known)
+                         known_challenge=self.challenges.known, agent_id=site.agent_id)
         self.actuation = Actuation(self.desk, self.now())
         self.link = Link(self, self.spool, self.journal, credentials.telemetry_box, heartbeat_s=site.heartbeat_s)
         self.link.witness = Witness(site.state_dir / "audit-checkpoints.jsonl", credentials.audit_signing)

@@ -9,6 +9,7 @@ Must not know: drivers, transports, the platform.
      ├─ SiteError       E-SITE       the site file or the credentials directory is wrong
      ├─ SpoolError      E-SPOOL      the spool refuses
      ├─ CommandError    E-COMMAND    a command is refused
+     ├─ PlanError       E-PLAN       a plan document does not fit this site
      └─ MissingExtra    E-EXTRA      an optional package is needed
 """
 
@@ -85,6 +86,22 @@ class CommandError(KangError):
 
     def __init__(self, reason: str, detail: str = "") -> None:
         super().__init__(reason=reason, detail=detail)
+
+    @property
+    def reason(self) -> str:
+        """The stable word."""
+        return str(self.values["reason"])
+
+
+class PlanError(KangError):
+    """A plan document does not fit this site; nothing of it is followed. `reason`: protobuf, addressee, fencing, clock, steps, device, point, authority, length, range."""
+
+    code = "E-PLAN"
+    zh = "计划文件不适用于本站点（{reason}），字段 {field}：{detail}。继续执行原计划；请核对站点设备与计划后重新下发。"
+    en = "The plan does not fit this site ({reason}), field {field}: {detail}. The plan before it stays in force; check the site's devices and send it again."
+
+    def __init__(self, reason: str, field: str, detail: str = "") -> None:
+        super().__init__(reason=reason, field=field, detail=detail)
 
     @property
     def reason(self) -> str:

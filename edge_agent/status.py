@@ -25,7 +25,8 @@ def heartbeat(agent: Agent, now: Now, challenge: bytes, cpu_share: float) -> pb.
         clock_trusted=now.trusted, spool_batches=spool.batches, spool_readings=spool.readings, oldest_ms=spool.oldest_ms(), last_sequence=spool.last_sequence, version=VERSION,
         cpu_share=cpu_share, rss_bytes=host.rss_bytes(), devices=[_device(agent, unit, now) for unit in agent.units.values()], clock_source=agent.clock.source,
         readings_total=agent.counts["readings"], audit_contradictions=agent.link.witness.contradictions if agent.link.witness else 0,
-        audit_forged=agent.link.witness.forged if agent.link.witness else 0)
+        audit_forged=agent.link.witness.forged if agent.link.witness else 0,
+        plan_version=agent.desk.plan.version if agent.desk.plan else 0, plan_digest=agent.desk.plan.digest if agent.desk.plan else b"", plan_refused=agent.desk.plan_refused)
 
 
 def _device(agent: Agent, unit: Unit, now: Now) -> pb.DeviceState:

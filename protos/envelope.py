@@ -55,6 +55,7 @@ class Kind(enum.IntEnum):
     BATCH = 1
     RESULT = 2
     COMMAND = 3
+    PLAN = 4
 
 
 class Suite(enum.IntEnum):

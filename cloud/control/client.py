@@ -15,6 +15,9 @@ from nats.aio.client import Client
 from cloud.core.ports import CommandRequest
 from protos.errors import KangError
 
+#: The class has a method of that name.
+list_ = list
+
 
 class ControlUnavailableError(KangError):
     """The command service does not answer."""
@@ -77,6 +80,21 @@ class ControlClient:
         """A person resolves an `unknown`."""
         view: dict[str, Any] = (await self._call("resolve", {"id": command_id, "verified": verified, "actor": actor, "reason": reason}))["command"]
         return view
+
+    async def plan(self, body: dict[str, Any]) -> list_[dict[str, Any]]:
+        """Hand a plan over; returns where each agent's document stands. Fields: `cloud.control.plans.Plans.submit`.
+
+        Raises:
+            ControlRefusedError: E-PLAN, names the field.
+            ControlUnavailableError: no answer.
+        """
+        views: list_[dict[str, Any]] = (await self._call("plan", body))["plans"]
+        return views
+
+    async def plans(self, project_id: int) -> list_[dict[str, Any]]:
+        """Where the newest plans of a project stand."""
+        views: list_[dict[str, Any]] = (await self._call("plans", {"project_id": project_id}))["plans"]
+        return views
 
     async def stats(self) -> dict[str, Any]:
         """Counts by state, fencing number, audit check."""

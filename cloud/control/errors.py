@@ -51,3 +51,11 @@ class CommandGoneError(CommandError):
     code = "E-CMD-STATE"
     zh = "命令 {id} 不存在或当前状态为 {state}，无法执行此操作。请刷新。"
     en = "Command {id} does not exist or is {state}; this cannot be done now. Refresh."
+
+
+class PlanRefusedError(KangError):
+    """A plan document that cannot be sent; names the field."""
+
+    code = "E-PLAN"
+    zh = "计划未被接受，字段 {field}：{problem}。原计划继续有效；请修改后重新下发。"
+    en = "The plan was not accepted, field {field}: {problem}. The plan before it stays in force; correct it and send again."

@@ -32,6 +32,9 @@ CREATE INDEX IF NOT EXISTS step_of ON step (command_id);
 CREATE TABLE IF NOT EXISTS actuator (device_id INTEGER NOT NULL, point_id INTEGER NOT NULL, version INTEGER NOT NULL, PRIMARY KEY (device_id, point_id)) STRICT;
 CREATE TABLE IF NOT EXISTS outgoing (agent_id TEXT PRIMARY KEY, sequence INTEGER NOT NULL, chain BLOB NOT NULL) STRICT;
 CREATE TABLE IF NOT EXISTS incoming (agent_id TEXT NOT NULL, epoch BLOB NOT NULL, idx INTEGER NOT NULL, PRIMARY KEY (agent_id, epoch, idx)) STRICT, WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS plan (
+  agent_id TEXT PRIMARY KEY, project_id INTEGER NOT NULL, version INTEGER NOT NULL, plan_id TEXT NOT NULL, document BLOB NOT NULL, created_ms INTEGER NOT NULL,
+  start_ms INTEGER NOT NULL, end_ms INTEGER NOT NULL, held_ms INTEGER NOT NULL DEFAULT 0) STRICT;
 CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value BLOB NOT NULL) STRICT;
 CREATE TABLE IF NOT EXISTS audit (
   n INTEGER PRIMARY KEY, at_ms INTEGER NOT NULL, type TEXT NOT NULL, level TEXT NOT NULL, point TEXT NOT NULL, process INTEGER NOT NULL, operator TEXT NOT NULL,
@@ -151,6 +154,25 @@ class Journal:
     def counts(self) -> dict[str, int]:
         """Commands by state."""
         return {str(s): int(n) for s, n in self._db.execute("SELECT state, count(*) FROM command GROUP BY state")}
+
+    # -- plans ------------------------------------------------------------------------------------------------------
+
+    def plans(self) -> list[sqlite3.Row]:
+        """The newest plan of every agent."""
+        return self._db.execute("SELECT * FROM plan").fetchall()
+
+    def plan(self, agent_id: str) -> bytes:
+        """An agent's newest document; empty when there is none."""
+        row = self._db.execute("SELECT document FROM plan WHERE agent_id = ?", (agent_id,)).fetchone()
+        return bytes(row[0]) if row else b""
+
+    def put_plan(self, agent_id: str, project_id: int, version: int, plan_id: str, document: bytes, created_ms: int, start_ms: int, end_ms: int) -> None:
+        """Set or replace it (inside a transaction)."""
+        self._db.execute("INSERT OR REPLACE INTO plan VALUES (?, ?, ?, ?, ?, ?, ?, ?, 0)", (agent_id, project_id, version, plan_id, document, created_ms, start_ms, end_ms))
+
+    def hold_plan(self, agent_id: str, version: int, held_ms: int) -> None:
+        """The agent told that it holds it (inside a transaction)."""
+        self._db.execute("UPDATE plan SET held_ms = ? WHERE agent_id = ? AND version = ?", (held_ms, agent_id, version))
 
     # -- envelopes --------------------------------------------------------------------------------------------------
 

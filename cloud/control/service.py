@@ -24,6 +24,7 @@ from cloud.bus.connection import connect
 from cloud.bus.streams import PartitionLog, StreamLostError
 from cloud.control.desk import Desk
 from cloud.control.journal import Journal
+from cloud.control.plans import Plans, Standing
 from cloud.core.clock import now_ms
 from cloud.core.log import configure
 from cloud.core.ports import AgentInfo
@@ -49,6 +50,7 @@ class Service:
         self._directory = LedgerDirectory(open_ledger(settings.effective_ledger_url))
         self._key = keys.signing_key(credentials / "command.ed25519")
         self.desk = Desk(Journal(settings.home / "control.sqlite"), self._directory, self._key)
+        self.plans = Plans(self.desk.journal, self._directory, self._key)
         self._opener = envelope.Opener(subjects.PLATFORM_IDENTITY, keys.box_key(credentials / "telemetry.x25519"))
         self._challenges: dict[str, bytes] = {}
         self._heard: dict[str, int] = {}
@@ -101,6 +103,12 @@ class Service:
         if what == "resolve":
             view = self.desk.resolve(str(body["id"]), verified=bool(body["verified"]), actor=str(body["actor"]), reason=str(body.get("reason", "")), now_ms=now_ms())
             return {"command": view, "_moved": [view["id"]]}
+        if what == "plan":
+            views = self.plans.submit(body, now_ms())
+            self._wake.set()
+            return {"plans": views}
+        if what == "plans":
+            return {"plans": self.plans.views(int(body["project_id"]))}
         if what == "stats":
             return {"counts": self.desk.journal.counts(), "fencing": self.desk.journal.fencing, "audit_broken_at": self.desk.journal.verify_audit()}
         raise ValueError(f"unknown call {what}")
@@ -120,6 +128,9 @@ class Service:
             beat = telemetry_pb2.Heartbeat.FromString(message.data)
         except DecodeError:
             return
+        moved = self.plans.heard(beat, now_ms())
+        if moved is not None:
+            await self._client.publish(f"event.{beat.project_id}", json.dumps({"type": "plan", **moved}).encode())
         fresh = beat.agent_id not in self._heard
         self._challenges[beat.agent_id] = beat.challenge
         self._heard[beat.agent_id] = now_ms()
@@ -138,6 +149,8 @@ class Service:
                 await slots.acquire()
                 self._sending.add(row["id"])
                 asyncio.create_task(self._send(row, slots))  # noqa: RUF006  kept in _sending, ends by itself
+            for standing in self.plans.due(now_ms(), self._online):
+                await self._send_plan(standing)
             self._wake.clear()
             try:
                 await asyncio.wait_for(self._wake.wait(), 0.25)
@@ -165,6 +178,12 @@ class Service:
         finally:
             self._sending.discard(row["id"])
             slots.release()
+
+    async def _send_plan(self, standing: Standing) -> None:
+        """Hand a plan to the agent's connection; whether it is held, its heartbeat tells. Commands never wait for it: nobody waits for an answer here."""
+        agent, challenge = self._directory.agent(standing.agent_id), self._challenges.get(standing.agent_id)
+        if agent is not None and not agent.revoked and challenge is not None:
+            await self._client.publish(subjects.down(standing.project_id, standing.agent_id, "command"), self.plans.seal(standing, agent, challenge, now_ms()))
 
     async def _tick_loop(self) -> None:
         while True:

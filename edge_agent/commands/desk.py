@@ -18,11 +18,14 @@ from google.protobuf.message import DecodeError
 
 from edge_agent.clock import Now
 from edge_agent.commands.journal import OPEN, WAIT, Entry, Journal, Lockout
-from edge_agent.errors import CommandError
+from edge_agent.commands.plan import Plan
+from edge_agent.commands.plan import read as read_plan
+from edge_agent.errors import CommandError, PlanError
 from edge_agent.templates import Interlock, PointSpec, Step, Template
 from protos import envelope, subjects
 from protos.arbitration import Authority, Decision, Hold, decide
 from protos.kang.v1 import command_pb2 as pb
+from protos.kang.v1 import plan_pb2
 from protos.points import BY_ID, BY_KEY
 
 SAFETY: Final = frozenset({pb.COMMAND_KIND_EMERGENCY_STOP, pb.COMMAND_KIND_RESTORE_HEAT})
@@ -94,25 +97,37 @@ class Desk:
     """Takes sealed commands, gives journal entries."""
 
     def __init__(self, journal: Journal, devices: Mapping[int, Device], *, project_id: int, opener: envelope.Opener, command_key: Ed25519PublicKey,
-                 known_challenge: Callable[[bytes], bool]) -> None:
+                 known_challenge: Callable[[bytes], bool], agent_id: str = "") -> None:
         self.journal, self.devices = journal, devices
+        self.plan: Plan | None = None
+        #: Why the last document was not taken: "E-PLAN.reason field", "" when it was.
+        self.plan_refused = ""
+        self._agent_id = agent_id
         self.dropped: Counter[str] = Counter()
         self.frost: set[int] = set()
         self._project_id, self._opener, self._command_key, self._known_challenge = project_id, opener, command_key, known_challenge
         self._window = envelope.ReplayWindow(journal.replay)
+        if journal.plan:
+            try:
+                self.plan = read_plan(journal.plan, devices, project_id, agent_id)
+            except PlanError as error:  # the site was changed under it
+                self.plan_refused = f"{error.code}.{error.reason} {error.values['field']}"
 
     def receive(self, wire: bytes, now: Now, images: Mapping[int, Image]) -> bool:
-        """Take one sealed command. What cannot be believed is dropped and counted (no answer to a forger); all else is journalled and answered.
+        """Take one sealed command, or a sealed plan. What cannot be believed is dropped and counted (no answer to a forger); all else is journalled and answered.
 
         Returns:
             True when something was journalled.
         """
         try:
-            opened = self._opener.open(wire, envelope.Kind.COMMAND)
+            kind = envelope.Header.unpack(wire).kind
+            opened = self._opener.open(wire, envelope.Kind.PLAN if kind is envelope.Kind.PLAN else envelope.Kind.COMMAND)
             opened.verify(self._command_key, subjects.COMMAND_IDENTITY)
             if not self._known_challenge(opened.header.challenge):
                 raise envelope.EnvelopeError(reason="challenge")
             self._window.check(opened.header.epoch, opened.header.sequence)
+            if kind is envelope.Kind.PLAN:
+                return self._take_plan(opened, now)
             command = pb.Command.FromString(opened.body)
         except envelope.EnvelopeError as error:
             self.dropped[error.reason] += 1
@@ -132,6 +147,38 @@ class Desk:
         except BaseException:
             self._window = envelope.ReplayWindow(before)
             raise
+        return True
+
+    def _take_plan(self, opened: envelope.Opened, now: Now) -> bool:
+        """Keep a plan that fits; the newest version wins, the same one twice changes nothing."""
+        before = self._window.state
+        self._window.accept(opened.header.epoch, opened.header.sequence)
+        try:
+            delivery = _delivery(opened.body)
+            if delivery.fencing < self.journal.fencing:
+                raise PlanError(reason="fencing", field="fencing", detail=f"{delivery.fencing} < {self.journal.fencing}")
+            if not now.trusted:
+                raise PlanError(reason="clock", field="start_ms", detail="this box does not know the time yet")
+            plan = read_plan(delivery.document, self.devices, self._project_id, self._agent_id)
+        except PlanError as error:
+            self.plan_refused = f"{error.code}.{error.reason} {error.values['field']}"
+            self.dropped[f"plan.{error.reason}"] += 1
+            with self.journal.transaction():
+                self.journal.set_replay(self._window.state)
+            return True
+        newer = self.plan is None or plan.version > self.plan.version
+        try:
+            with self.journal.transaction():
+                self.journal.set_replay(self._window.state)
+                if delivery.fencing > self.journal.fencing:
+                    self.journal.set_fencing(delivery.fencing)
+                if newer:
+                    self.journal.set_plan(delivery.document)
+        except BaseException:
+            self._window = envelope.ReplayWindow(before)
+            raise
+        if newer:
+            self.plan, self.plan_refused = plan, ""
         return True
 
     def _journal(self, command: pb.Command, digest: bytes, now: Now, images: Mapping[int, Image]) -> None:
@@ -353,6 +400,9 @@ class Desk:
         out: dict[str, list[Hold]] = {}
         for point, holds in self.journal.holds(device.id).items():
             out[BY_ID[point].key] = [h for h in holds if h.alive(now_ms)]
+        if self.plan is not None:
+            for key, wishes in self.plan.holds(device.id, now_ms).items():
+                out.setdefault(key, []).extend(wishes)
         for lock in device.interlocks:
             seen = image.values.get(lock.when.point)
             if seen is not None and lock.when.holds(seen):
@@ -418,6 +468,13 @@ def _entry(command: pb.Command, digest: bytes, stage: int, *, value: float | Non
     wish = command.value if command.HasField("value") else None
     return Entry(command.command_id, command.device_id, command.point_id, int(command.kind), command.authority, command.version, command.created_ms, stage, WAIT, 0,
                  wish if value is None else value, command.expires_ms, verify_by_ms, command.holder, command.reason, code, digest)
+
+
+def _delivery(body: bytes) -> plan_pb2.PlanDelivery:
+    try:
+        return plan_pb2.PlanDelivery.FromString(body)
+    except DecodeError:
+        raise PlanError(reason="protobuf", field="plan", detail="not a plan") from None
 
 
 def _hold_of(command: pb.Command) -> Hold:

@@ -165,6 +165,15 @@ class Journal:
         self._db.execute("INSERT INTO version VALUES (?,?,?,?) ON CONFLICT(device, point) DO UPDATE SET version = excluded.version, created_ms = excluded.created_ms",
                          (device, point, version, created_ms))
 
+    @property
+    def plan(self) -> bytes:
+        """The plan document in force; empty when there is none."""
+        return self._meta("plan") or b""
+
+    def set_plan(self, document: bytes) -> None:
+        """Keep another one (inside a transaction)."""
+        self._set("plan", document)
+
     # --- commands
 
     def entry(self, command_id: bytes) -> Entry | None:

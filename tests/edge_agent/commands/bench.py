@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import struct
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
@@ -16,6 +17,7 @@ from edge_agent.templates import builtin
 from protos import envelope, subjects
 from protos.arbitration import Authority
 from protos.kang.v1 import command_pb2 as pb
+from protos.kang.v1 import plan_pb2
 from protos.points import point
 
 T0 = 1_795_000_000_000
@@ -76,7 +78,8 @@ class Bench:
     def restart(self) -> None:
         """The box loses power: everything but the journal is gone."""
         self.journal = Journal(self.path, project_id=7, agent_id="a1", signing_key=SIGNING, new_epoch=os.urandom(16))
-        self.desk = Desk(self.journal, {1: self.device}, project_id=7, opener=envelope.Opener(AGENT, BOX), command_key=COMMANDER.public_key(), known_challenge=lambda c: c == CHALLENGE)
+        self.desk = Desk(self.journal, {1: self.device}, project_id=7, opener=envelope.Opener(AGENT, BOX), command_key=COMMANDER.public_key(), known_challenge=lambda c: c == CHALLENGE,
+                         agent_id="a1")
         self.actuation = Actuation(self.desk, self.now)
 
     @property
@@ -100,6 +103,17 @@ class Bench:
 
     def give(self, command: pb.Command, **how) -> bool:
         return self.desk.receive(self.seal(command, **how), self.now, {1: self.image})
+
+    def plan(self, tracks: list[dict], *, version: int = 1, start: int | None = None, step_s: int = 900, fencing: int = 1, key: Ed25519PrivateKey = COMMANDER, agent: str = "a1") -> bool:
+        """Give a plan; a track is {key, value, low, high, authority}, numbers per interval."""
+        document = plan_pb2.Plan(project_id=7, agent_id=agent, version=version, plan_id=f"p{version}", start_ms=self.now.wall_ms if start is None else start, step_s=step_s)
+        for t in tracks:
+            packed = {k: struct.pack(f"<{len(t[k])}d", *t[k]) for k in ("value", "low", "high") if k in t}
+            document.tracks.add(device_id=t.get("device", 1), point_id=t["point"] if "point" in t else point(t["key"]).id, authority=t.get("authority", Authority.PLAN), holder="plan", **packed)
+        body = plan_pb2.PlanDelivery(fencing=fencing, document=document.SerializeToString()).SerializeToString()
+        header = envelope.Header(envelope.Kind.PLAN, envelope.identity_hash(subjects.COMMAND_IDENTITY), envelope.identity_hash(AGENT), b"s" * 16, next(self.sequence), self.now.wall_ms, 0,
+                                 challenge=CHALLENGE, priority=8)
+        return self.desk.receive(envelope.Sealer(BOX.public_key().public_bytes_raw()).seal(envelope.sign(header, body, key)), self.now, {1: self.image})
 
     def look(self) -> None:
         self.image = Image({} if self.plant.dead else dict(self.plant.values), self.mono)
