@@ -56,8 +56,8 @@ class Dispatcher:
                 if found.objective < best.objective:
                     fixed = np.round(found.values[p.whole])
                     best, how = self._relaxed.refixed(p, fixed), "milp"
-                return _plan(p, best, bound, how, self._gap, time.perf_counter() - began)
-        return _plan(p, best, relaxed.objective, how, self._gap, time.perf_counter() - began)
+                return plan_of(p, best, bound, how, self._gap, time.perf_counter() - began)
+        return plan_of(p, best, relaxed.objective, how, self._gap, time.perf_counter() - began)
 
     def _statuses(self, p: Program, relaxed: Answer) -> Answer:
         """The best of a few roundings, each feasible for shortest times."""
@@ -79,10 +79,23 @@ class Dispatcher:
 
 def rounded(p: Program, values: Array, lean: float) -> Array:
     """Statuses near the relaxed ones; `lean` > 0 prefers on."""
-    committed = [u for u in p.units if not u.free]
-    shares = {u.name: _share(p, u, values) for u in committed}
-    return np.concatenate([
-        nearest_status(np.clip(shares[unit.name] + lean * (shares[unit.name] > 0.02), 0, 1), unit, start=0.3 if unit.start_yuan else 0.05) for unit in committed])
+    return np.concatenate([nearest_status(wish, unit, start=start_weight(unit)) for wish, unit in zip(wishes(p, values, lean), committed(p), strict=True)])
+
+
+def committed(p: Program) -> list[Unit]:
+    """Units whose status is decided, in the order of `p.whole`."""
+    return [u for u in p.units if not u.free]
+
+
+def wishes(p: Program, values: Array, lean: float) -> list[Array]:
+    """(steps,) status wanted of each committed unit, in [0, 1]."""
+    shares = [_share(p, u, values) for u in committed(p)]
+    return [np.asarray(np.clip(share + lean * (share > 0.02), 0, 1), np.float64) for share in shares]
+
+
+def start_weight(unit: Unit) -> float:
+    """What a start counts against missing a wish for a step."""
+    return 0.3 if unit.start_yuan else 0.05
 
 
 def _share(p: Program, unit: Unit, values: Array) -> Array:
@@ -96,7 +109,17 @@ def _gap(objective: float, bound: float) -> float:
     return (objective - bound) / max(1.0, abs(objective)) if np.isfinite(objective) else np.inf
 
 
-def _plan(p: Program, answer: Answer, bound: float, how: str, gap_asked: float, seconds: float) -> Plan:
+def plan_of(p: Program, answer: Answer, bound: float, how: str, gap_asked: float, seconds: float) -> Plan:
+    """The plan that a program's answer says.
+
+    Args:
+        p: the program.
+        answer: a point of it and its duals.
+        bound: yuan, nothing can cost less.
+        how: which step of the tier gave it.
+        gap_asked: gap up to which it is called optimal.
+        seconds: effort.
+    """
     community, x = p.community, answer.values
     steps, dt = community.steps, community.step_h
 
