@@ -162,7 +162,7 @@ def main() -> int:
     home = Path("build/bench-commands").resolve()
     shutil.rmtree(home, ignore_errors=True)
     report = Report("bench-commands")
-    stack = Stack(home, only=("nats", "store", "control", "gateway", "ray", "runtime", "portal"), heartbeat_s=2, partitions=4, hosts=1)
+    stack = Stack(home, only=("nats", "store", "audit", "control", "gateway", "ray", "runtime", "portal"), heartbeat_s=2, partitions=4, hosts=1)
     agents = [rig(stack.settings, f"c{k:02d}", devices=DEVICES, uplink="nats" if k % 4 == 0 else "grpc", linger_s=5, poll_s=5) for k in range(AGENTS)]
     prepare(stack.settings)
     with stack:

@@ -21,6 +21,7 @@ from cloud.control.states import FINAL, FROM_STAGE, WAITING, State, may_move, ma
 from cloud.core.ports import AgentInfo, DeviceInfo, ProjectDirectory
 from protos import envelope, subjects
 from protos.arbitration import Authority
+from protos.errors import KangError
 from protos.kang.v1 import command_pb2 as pb
 from protos.points import BY_ID
 
@@ -38,8 +39,10 @@ HAND_OVER_MS = 30_000
 class Desk:
     """Decides; the service carries out."""
 
-    def __init__(self, journal: Journal, directory: ProjectDirectory, key: Ed25519PrivateKey) -> None:
+    def __init__(self, journal: Journal, directory: ProjectDirectory, key: Ed25519PrivateKey, permit: Callable[[], None] = lambda: None) -> None:
+        """Args: permit: raises when control is suspended as a whole; safety acts do not ask it."""
         self.journal = journal
+        self._permit = permit
         self._directory = directory
         self._key = key
         self._retry_ms: dict[str, int] = {}
@@ -59,7 +62,7 @@ class Desk:
             (view of the command, ids of commands it superseded)
 
         Raises:
-            CommandError: with a stable code; nothing was journalled but the audit row of the refusal.
+            KangError: with a stable code; nothing was journalled but the audit row of the refusal.
         """
         key = str(request.get("idempotency_key") or "")
         canonical = json.dumps({k: request.get(k) for k in sorted(request) if k not in ("idempotency_key", "channel")}, sort_keys=True, default=str)
@@ -70,8 +73,10 @@ class Desk:
                     raise CommandConflictError(id=known["id"])
                 return self.journal.view(known), []
         try:
+            if request.get("kind") not in SAFETY:
+                self._permit()
             values = self._judge(request, now_ms)
-        except (CommandTargetError, CommandValueError, CommandWritableError) as error:
+        except KangError as error:
             with self.journal.transaction():
                 self._audit(now_ms, "command.refused", "notice", request, f"{error.code} {error.message('en')}")
             raise
@@ -131,7 +136,9 @@ class Desk:
 
         Raises:
             CommandGoneError: there is no such command, or it is not unknown.
+            KangError: control is suspended.
         """
+        self._permit()
         row = self.journal.row(command_id)
         if row is None or row["state"] != State.UNKNOWN:
             raise CommandGoneError(id=command_id, state=row["state"] if row else "-")

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import json
 import logging
 import signal
@@ -22,6 +23,7 @@ from nats.aio.msg import Msg
 
 from cloud.bus.connection import connect
 from cloud.bus.streams import PartitionLog, StreamLostError
+from cloud.control.audit_guard import AuditGuard
 from cloud.control.desk import Desk
 from cloud.control.journal import Journal
 from cloud.control.plans import Plans, Standing
@@ -47,9 +49,11 @@ class Service:
         credentials = settings.credentials
         self._settings = settings
         self._client = client
-        self._directory = LedgerDirectory(open_ledger(settings.effective_ledger_url))
+        ledger = open_ledger(settings.effective_ledger_url)
+        self._directory = LedgerDirectory(ledger)
+        self.guard = AuditGuard(ledger)
         self._key = keys.signing_key(credentials / "command.ed25519")
-        self.desk = Desk(Journal(settings.home / "control.sqlite"), self._directory, self._key)
+        self.desk = Desk(Journal(settings.home / "control.sqlite"), self._directory, self._key, self.guard.permit)
         self.plans = Plans(self.desk.journal, self._directory, self._key)
         self._opener = envelope.Opener(subjects.PLATFORM_IDENTITY, keys.box_key(credentials / "telemetry.x25519"))
         self._challenges: dict[str, bytes] = {}
@@ -61,7 +65,8 @@ class Service:
         """Subscribe and run the loops."""
         await self._client.subscribe("svc.control.*", cb=self._on_request)
         await self._client.subscribe("presence.>", cb=self._on_presence)
-        self._tasks = [asyncio.create_task(self._send_loop(), name="send"), asyncio.create_task(self._tick_loop(), name="tick"), asyncio.create_task(self._results_loop(), name="results")]
+        self._tasks = [asyncio.create_task(self._send_loop(), name="send"), asyncio.create_task(self._tick_loop(), name="tick"), asyncio.create_task(self._results_loop(), name="results"),
+                       asyncio.create_task(self.guard.watch(self._say), name="audit guard")]
         log.info("command service ready, fencing %d", self.desk.journal.fencing)
 
     async def run(self) -> None:
@@ -104,14 +109,21 @@ class Service:
             view = self.desk.resolve(str(body["id"]), verified=bool(body["verified"]), actor=str(body["actor"]), reason=str(body.get("reason", "")), now_ms=now_ms())
             return {"command": view, "_moved": [view["id"]]}
         if what == "plan":
+            self.guard.permit()
             views = self.plans.submit(body, now_ms())
             self._wake.set()
             return {"plans": views}
         if what == "plans":
             return {"plans": self.plans.views(int(body["project_id"]))}
         if what == "stats":
-            return {"counts": self.desk.journal.counts(), "fencing": self.desk.journal.fencing, "audit_broken_at": self.desk.journal.verify_audit()}
+            return {"counts": self.desk.journal.counts(), "fencing": self.desk.journal.fencing, "audit_broken_at": self.desk.journal.verify_audit(),
+                    "suspended": self.guard.failing, "audit_refused": self.guard.refused}
         raise ValueError(f"unknown call {what}")
+
+    async def _say(self, alarm: dict[str, Any]) -> None:
+        """Tell the portal, which keeps the alarm list; it is said again while it stands."""
+        with contextlib.suppress(nats.errors.Error, OSError):
+            await self._client.publish("alarm.own", json.dumps(alarm).encode())
 
     async def _announce(self, command_id: str) -> None:
         view = self.desk.view(command_id)
