@@ -38,10 +38,11 @@ from cloud.portal import own_alarms
 from cloud.portal.app import create_app, operation_table
 from cloud.portal.audit_watch import AuditWatch
 from cloud.portal.feed import Feed
+from cloud.portal.mutual import listen
 from cloud.portal.own_alarms import OwnAlarms
 from cloud.portal.releases import Releaser
 from cloud.security import keys
-from cloud.security.authority import AuthorityClient
+from cloud.security.authority import AuthorityClient, certifier
 
 
 async def serve(home: Path) -> None:
@@ -63,18 +64,22 @@ async def serve(home: Path) -> None:
 
     await client.subscribe(own_alarms.SUBJECT, cb=told)
     watching = asyncio.create_task(AuditWatch(journal, alarms, feed).run(), name="audit watch")
-    flows = FlowLog(store)
+    flows = FlowLog(store, days=settings.network_days)
     recording = asyncio.create_task(flows.run(), name="flows")
     sessions = SessionService(ledger, password_days=settings.password_days, regions_of=regions_of(directory))
     services = Services(
         directory=directory, historian=Reader(store, settings.timezone, releaser.release), commands=ControlClient(client), live=feed, sessions=sessions,
         journal=journal, clients=ClientService(ledger, keys.signing_pem(settings.credentials / "api-token.ed25519"), operation_table), answers=IdempotentAnswers(ledger),
-        audit=AuditDesk(ledger, (settings.credentials / "audit.pub").read_bytes(), settings.home / "audit", settings.home / "control.sqlite"), flows=FlowReader(store), note=flows.note,
+        audit=AuditDesk(ledger, (settings.credentials / "audit.pub").read_bytes(), settings.home / "audit", settings.home / "control.sqlite"), flows=FlowReader(store, days=settings.network_days), note=flows.note,
         identities=Identities(AgentService(ledger), f"https://{settings.reached_at}:{settings.enrolment_port}", lambda: str(AuthorityClient(settings.home).status()["anchor_fingerprint"])),
+        certify=certifier(settings),
         people=people(sessions, keys.shared_secret(settings.credentials / "people.secret").encode(), now_ms), secure=bool(settings.portal_https), static=static if static.exists() else None, version=__version__, timezone=settings.timezone, demo=(settings.home / "demo").exists())
     config = uvicorn.Config(create_app(services), host=settings.portal_host, port=settings.portal_port, log_config=None, access_log=False, timeout_graceful_shutdown=3, workers=1)
     server = uvicorn.Server(config)
+    outside = await listen(config.app, settings)
     await server.serve()
+    if outside is not None:
+        outside.close()
     watching.cancel()
     recording.cancel()
     await flows.last()

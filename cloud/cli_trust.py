@@ -17,6 +17,7 @@ from cloud.ledger import open_ledger
 from cloud.security import keys
 from cloud.security.audit import OperationLog, document_of
 from cloud.security.audit_verify import checkpoints_of, verify
+from cloud.security.authority import certifier
 
 
 def audit_verify(args: argparse.Namespace) -> int:
@@ -52,7 +53,7 @@ def audit_export(args: argparse.Namespace) -> int:
 
 def attack(args: argparse.Namespace) -> int:
     """Try what must be refused; exit code 1 when anything was accepted."""
-    from cloud.attack import identities, link, prepared, road
+    from cloud.attack import identities, link, outside, prepared, road
     from cloud.attack.door import Door
     from cloud.attack.rows import save, summary
 
@@ -64,6 +65,7 @@ def attack(args: argparse.Namespace) -> int:
     else:
         with prepared.local(settings) as people:
             rows = prepared.tried(Door(url, people.code, people.roles, people.outside, people.outside_device))
+        rows += outside.tried(settings, link.rogue("kang://third/attack"))
         zone = settings.credentials / "zone-ca.pem"
         authority = args.zone_ca or next((f for f in (zone, *sorted(settings.credentials.glob("*ca*.pem")), *sorted(settings.credentials.glob("*root*.pem"))) if f.exists()), None)
         if authority is not None:
@@ -89,8 +91,12 @@ def client(args: argparse.Namespace) -> int:
     ledger = open_ledger(settings.effective_ledger_url)
     service = ClientService(ledger, keys.signing_pem(settings.credentials / "api-token.ed25519"), operation_table)
     view, secret = service.register(args.name, args.operation, project_ids=args.project or None, rate=args.rate, burst=args.burst, priority=args.priority, actor="cli")
+    made = service.certify(view["id"], args.request.read_bytes(), args.days, certifier(settings, spawn=True), actor="cli") if args.request is not None else None
     ledger.close()
-    print(json.dumps({"client_id": view["id"], "client_secret": secret}))
+    if made is not None:
+        args.request.with_suffix(".pem").write_text(made["certificate"])
+        args.request.with_suffix(".roots.pem").write_text(made["roots"])
+    print(json.dumps({"client_id": view["id"], "client_secret": secret, **({"sha256": made["sha256"], "not_after_ms": made["not_after_ms"]} if made is not None else {})}))
     return 0
 
 
@@ -117,5 +123,7 @@ def register(calls: argparse._SubParsersAction[argparse.ArgumentParser]) -> None
     call.add_argument("--project", type=int, nargs="*", default=[], help="only these projects")
     call.add_argument("--rate", type=float, default=10.0, help="requests a second")
     call.add_argument("--burst", type=int, default=20)
+    call.add_argument("--request", type=Path, help="PKCS#10 request (PEM) of the client's own key: its certificate is signed and written beside it, the client is bound to it")
+    call.add_argument("--days", type=int, default=90, help="life of that certificate")
     call.add_argument("--priority", type=int, default=5, help="0 safety and dispatch, 1 control, 2 operators, 3 customers, 5 third parties, 9 batch")
     call.set_defaults(run=client)

@@ -22,7 +22,7 @@ from cloud.ledger import migrate, open_ledger
 from cloud.runtime.placement import DEDICATED, partition_for
 from cloud.security import keys
 from cloud.security.authority import AuthorityClient, AuthorityUnavailableError
-from cloud.security.certificates import PLATFORM_ZONE
+from cloud.security.certificates import PLATFORM_ZONE, THIRD_ZONE
 from cloud.security.nats_tokens import valid_user_key
 from protos.errors import KangError
 
@@ -58,6 +58,7 @@ def prepare(settings: Settings) -> None:
         names = [settings.gateway_host, *([settings.public_host] if settings.public_host else [])]
         authority.server_files(credentials, "gateway", ["localhost", "127.0.0.1", "kang-gateway", *names])
         authority.server_files(credentials, "nats", ["localhost", "127.0.0.1", "kang-nats", settings.nats_host, *names])
+        authority.server_files(credentials, "interfaces", ["localhost", "127.0.0.1", settings.interfaces_host, *([settings.public_host] if settings.public_host else [])], zone=THIRD_ZONE)
         authority.client_files(credentials, PLATFORM_ZONE, "nats")
         if not settings.nats_url:
             _own_nats(settings, authority)
@@ -96,6 +97,8 @@ def _own_nats(settings: Settings, authority: AuthorityClient) -> None:
 def own_ports(settings: Settings) -> dict[str, int]:
     """Ports the processes started here will listen on."""
     ports = {"portal_port": settings.portal_port, "gateway_port": settings.gateway_port, "enrolment_port": settings.enrolment_port}
+    if settings.interfaces_port:
+        ports["interfaces_port"] = settings.interfaces_port
     if not settings.nats_url:
         ports["nats_port"] = settings.nats_port
     if not settings.historian_url:

@@ -24,7 +24,7 @@ from protos import envelope, subjects
 from protos.kang.v1 import link_pb2, telemetry_pb2
 
 
-def _certificate(identity: str, *, days: int = 30, ago: int = 1) -> tuple[bytes, bytes]:
+def rogue(identity: str, *, days: int = 30, ago: int = 1) -> tuple[bytes, bytes]:
     """(key, certificate) that nobody's authority signed."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "kang edge CA")])
@@ -39,8 +39,8 @@ def gateway(address: str, authority: bytes, agents: list[tuple[int, str]]) -> It
     """The gRPC link with credentials it must not take."""
     project, agent = agents[0] if agents else (1, "nobody")
     identity = subjects.agent_identity(project, agent)
-    expired = _certificate(identity, days=-1, ago=40)
-    for name, pair in (("no certificate", None), ("a rogue authority", _certificate(identity)), ("expired and rogue", expired)):
+    expired = rogue(identity, days=-1, ago=40)
+    for name, pair in (("no certificate", None), ("a rogue authority", rogue(identity)), ("expired and rogue", expired)):
         yield Row("edge link", name, *connect(address, authority, pair, project, agent))
     try:
         with grpc.insecure_channel(address) as channel:

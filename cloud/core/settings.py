@@ -11,6 +11,7 @@ import tomllib
 from dataclasses import dataclass, fields
 from pathlib import Path
 
+from cloud.core.retention import RetentionError, audit_days, network_days
 from protos.errors import KangError
 
 
@@ -34,6 +35,8 @@ class Settings:
         gateway_host: address the edge gateway listens on.
         gateway_port: gRPC port of the edge link (mTLS).
         enrolment_port: port of the listener where boxes enrol and renew (TLS).
+        interfaces_host: address the listener of external systems listens on.
+        interfaces_port: port of the listener of external systems (mutual TLS, certificate-bound tokens); 0 = none.
         public_host: name or address under which boxes reach this installation; "" = gateway_host.
         nats_url: given NATS, or "".
         nats_host: address our own nats-server listens on; a NATS agent on another machine needs one it can reach.
@@ -48,6 +51,8 @@ class Settings:
         timezone: zone in which days are cut for rollups and reports.
         heartbeat_s: what agents are told.
         password_days: days after which a password must be changed; 0 = never.
+        audit_days: days after which audit records are deleted under a signed cut; 0 = never; at least 1098 (three years).
+        network_days: days network records are kept; at least 183.
     """
 
     home: Path
@@ -57,6 +62,8 @@ class Settings:
     gateway_host: str = "127.0.0.1"
     gateway_port: int = 8421
     enrolment_port: int = 8424
+    interfaces_host: str = "127.0.0.1"
+    interfaces_port: int = 8425
     public_host: str = ""
     nats_url: str = ""
     nats_host: str = "127.0.0.1"
@@ -71,6 +78,8 @@ class Settings:
     timezone: str = "Asia/Shanghai"
     heartbeat_s: int = 5
     password_days: int = 90
+    audit_days: int = 1830
+    network_days: int = 400
 
     @property
     def credentials(self) -> Path:
@@ -138,9 +147,19 @@ def load(home: Path, **overrides: str | int) -> Settings:
     settings = Settings(home=home.expanduser().resolve(), **clean)  # type: ignore[arg-type]
     if not 1 <= settings.partitions <= 512:
         raise SettingsError(name="partitions", problem="must be 1..512", file=file)
+    _check_retention(settings, file)
     if settings.ray_address:
         for name in ("nats_url", "historian_url", "ledger_url"):
             given = str(getattr(settings, name))
             if not given or given.startswith("sqlite"):
                 raise SettingsError(name=name, problem="a cluster of several nodes needs a server they can all reach; SQLite and chDB serve one node", file=file)
     return settings
+
+
+def _check_retention(settings: Settings, file: Path) -> None:
+    """Raises: SettingsError: less would be kept than the floors in code."""
+    for name, check in (("audit_days", audit_days), ("network_days", network_days)):
+        try:
+            check(int(getattr(settings, name)))
+        except RetentionError as error:
+            raise SettingsError(name=name, problem=error.message("en"), file=file) from error

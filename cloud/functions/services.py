@@ -18,7 +18,7 @@ from cloud.core.ports import CommandBus, DeviceInfo, Flows, Historian, Live, Pro
 from cloud.functions.devices.agents_identities import Identities
 from cloud.functions.devices.directory import LedgerDirectory
 from cloud.functions.interfaces.answers import IdempotentAnswers
-from cloud.functions.interfaces.clients import ClientService
+from cloud.functions.interfaces.clients import Certify, ClientService
 from cloud.functions.system.attempts import Attempts
 from cloud.functions.system.audit_desk import AuditDesk
 from cloud.functions.system.journal import OperationJournal
@@ -35,6 +35,7 @@ class Services:
     Attributes:
         clients: external clients, None = people only.
         answers: answers kept for idempotency keys.
+        certify: asks the certificate authority for external systems' certificates, None = there is none.
         identities: agents' identities, None = without the certificate authority.
         audit: verification and health of the audit chain.
         flows: network records.
@@ -59,6 +60,7 @@ class Services:
     answers: IdempotentAnswers | None = None
     audit: AuditDesk | None = None
     identities: Identities | None = None
+    certify: Certify | None = None
     flows: Flows | None = None
     note: Callable[[Any], None] | None = None
     admission: Gate | None = None

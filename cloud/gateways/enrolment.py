@@ -39,6 +39,7 @@ from cloud.runtime.placement import partition_for
 from cloud.security import keys
 from cloud.security.authority import AuthorityClient
 from cloud.security.certificates import GRACE
+from cloud.security.tls import server_context
 from protos import subjects
 from protos.errors import KangError
 
@@ -88,13 +89,7 @@ class Enrolment:
     def context(self) -> ssl.SSLContext:
         """TLS 1.3 with our gateway's certificate; a client's is asked for and, when shown, must be one of the edge zone."""
         credentials = self._settings.credentials
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.minimum_version = ssl.TLSVersion.TLSv1_3
-        context.load_cert_chain(credentials / "gateway.pem", credentials / "gateway.key")
-        context.load_verify_locations(cafile=credentials / "edge-clients.pem")
-        context.verify_mode = ssl.CERT_OPTIONAL
-        context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
-        return context
+        return server_context(credentials / "gateway.pem", credentials / "gateway.key", credentials / "edge-clients.pem", required=False, newest_only=True)
 
     async def start(self) -> asyncio.Server:
         """Listen."""
@@ -329,7 +324,7 @@ async def serve(home: Path) -> None:
     """Run until SIGTERM: a process of its own, so that a thousand boxes that talk never keep one from renewing."""
     settings = load(home)
     ledger = open_ledger(settings.effective_ledger_url)
-    flows = FlowLog(ClickHouse(settings, threads=1, name="enrolment"))
+    flows = FlowLog(ClickHouse(settings, threads=1, name="enrolment"), days=settings.network_days)
     recording = asyncio.create_task(flows.run(), name="flows")
     listener = await Enrolment(settings, LedgerDirectory(ledger), AgentService(ledger), wall_ms=now_ms, note=flows.note).start()
     log.info("enrolment listens on %s:%d", settings.gateway_host, settings.enrolment_port)

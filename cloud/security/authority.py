@@ -15,12 +15,14 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
 from cryptography import x509
 
+from cloud.core.settings import Settings
 from cloud.security import certificates
 from cloud.security.keys import write_secret
 from protos.errors import KangError
@@ -135,14 +137,14 @@ class AuthorityClient:
         """A NATS agent's JWT for a day."""
         return str(self.ask("nats_user", nkey=nkey, project_id=project_id, agent_id=agent_id, partition=partition)["jwt"])
 
-    def server_files(self, credentials: Path, name: str, hosts: list[str]) -> tuple[Path, Path]:
-        """Chain and key files of a server; asked for again when absent, within 30 days of their end, for other names, or signed by an old CA."""
+    def server_files(self, credentials: Path, name: str, hosts: list[str], *, zone: str = certificates.EDGE_ZONE) -> tuple[Path, Path]:
+        """Chain and key files of a server of a zone; asked for again when absent, within 30 days of their end, for other names, or signed by an old CA."""
         chain_file, key_file = credentials / f"{name}.pem", credentials / f"{name}.key"
         wanted = sorted(set(hosts))
-        issuer = str(self.ask("status")["server_issuer"])
+        issuer = str(self.ask("status")["server_issuers"][zone])
         if not (chain_file.exists() and key_file.exists() and _good(chain_file, wanted, issuer)):
             key, request = certificates.make_request(name)
-            chain = str(self.ask("server", csr=request.decode(), name=name, hosts=wanted)["chain"]).encode()
+            chain = str(self.ask("server", csr=request.decode(), name=name, hosts=wanted, zone=zone)["chain"]).encode()
             write_secret(key_file, certificates.key_pem(key))
             chain_file.write_bytes(chain)
         return chain_file, key_file
@@ -156,6 +158,16 @@ class AuthorityClient:
             write_secret(key_file, certificates.key_pem(key))
             chain_file.write_bytes(issued.chain)
         return chain_file, key_file
+
+
+def certifier(settings: Settings, *, spawn: bool = False) -> Callable[[bytes, str, int], tuple[bytes, bytes]]:
+    """Signs external systems' requests: (request PEM, client id, days) -> (chain PEM, roots PEM). Raises as `AuthorityClient.ask`."""
+
+    def certify(request: bytes, client_id: str, days: int) -> tuple[bytes, bytes]:
+        with AuthorityClient(settings.home, spawn=spawn) as authority:
+            return authority.client(request, certificates.THIRD_ZONE, client_id, life_s=days * 86_400).chain, (settings.credentials / "edge-ca.pem").read_bytes()
+
+    return certify
 
 
 def _issued(answer: dict[str, Any]) -> Issued:

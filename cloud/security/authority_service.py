@@ -171,7 +171,7 @@ class Service:
         zones = {name: {"serial": f"{zone.certificate.serial_number:x}", "not_after_ms": int(zone.certificate.not_valid_after_utc.timestamp() * 1000)} for name, zone in self.pki.zones.items()}
         anchor = self.pki.legacy.certificate if self.pki.legacy.exists else self.pki.root.certificate
         return {"root_fingerprint": fingerprint(self.pki.root.certificate), "anchor_fingerprint": fingerprint(anchor), "root_offline": self.pki.root.taken_offline, "legacy": self.pki.legacy.exists, "zones": zones,
-                "server_issuer": self.pki.server_authority().certificate.subject.rfc4514_string(), "pid": os.getpid()}
+                "server_issuers": {name: self.pki.server_authority(name).certificate.subject.rfc4514_string() for name in self.pki.zones}, "pid": os.getpid()}
 
     def _agent(self, question: dict[str, Any]) -> dict[str, Any]:
         identity = subjects.agent_identity(int(question["project_id"]), _word(question["agent_id"]))
@@ -193,9 +193,11 @@ class Service:
         return {"chain": chain.decode(), "serial": serial, "not_after_ms": end}
 
     def _server(self, question: dict[str, Any]) -> dict[str, Any]:
-        name = _word(question["name"])
-        chain = self.pki.server_authority().server(str(question["csr"]).encode(), name, [str(h) for h in question["hosts"]])
-        self._note(EDGE_ZONE, f"server {name}", "", 0)
+        name, zone = _word(question["name"]), str(question.get("zone", EDGE_ZONE))
+        if zone not in self.pki.zones:
+            raise Refused("no such zone")
+        chain = self.pki.server_authority(zone).server(str(question["csr"]).encode(), name, [str(h) for h in question["hosts"]])
+        self._note(zone, f"server {name}", "", 0)
         return {"chain": chain.decode()}
 
     def _nats_user(self, question: dict[str, Any]) -> dict[str, Any]:

@@ -213,9 +213,9 @@ class Pki:
                 temporary.write_bytes(data)
                 temporary.replace(target)
 
-    def server_authority(self) -> Authority:
-        """Who signs our servers' certificates: the old CA as long as agents may know only that one."""
-        return self.legacy if self.legacy.exists else self.zones[EDGE_ZONE]
+    def server_authority(self, zone: str = EDGE_ZONE) -> Authority:
+        """Who signs our servers' certificates in a zone: towards agents the old CA as long as they may know only that one."""
+        return self.legacy if zone == EDGE_ZONE and self.legacy.exists else self.zones[zone]
 
     def retire_legacy(self) -> None:
         """Forget the old CA: what it signed is refused from the next start on."""

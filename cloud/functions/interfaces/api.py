@@ -142,6 +142,24 @@ async def secret(client_id: ClientId, who: Annotated[Principal, operation("inter
     return {"id": client_id, "secret": await asyncio.to_thread(lambda: _clients(given).new_secret(client_id, actor=who.name))}
 
 
+class CertificateRequest(BaseModel):
+    """A PKCS#10 request for a P-256 key that stays with the client."""
+
+    model_config = ConfigDict(strict=True, extra="forbid")
+
+    request: str = Field(min_length=100, max_length=8000, description="PKCS#10, PEM; its subject is ignored")
+    days: int = Field(90, ge=1, le=366)
+
+
+@api.post("/interfaces/clients/{client_id}/certificate")
+async def certificate(client_id: ClientId, body: CertificateRequest, who: Annotated[Principal, operation("interfaces.client.certificate")], given: Given) -> dict[str, Any]:
+    """Sign a certificate for the client's own key and bind it to the client; the one before and present tokens end."""
+    authority = given.certify
+    if authority is None:
+        raise NotFoundError(what="certificate authority", name="-")
+    return await asyncio.to_thread(lambda: _clients(given).certify(client_id, body.request.encode(), body.days, authority, actor=who.name))
+
+
 @api.post("/interfaces/clients/{client_id}/test")
 async def test(client_id: ClientId, request: Request, _who: Annotated[Principal, operation("interfaces.client.test")], given: Given) -> dict[str, Any]:
     """A test call: what this client would be answered now, operation by operation, without doing anything."""

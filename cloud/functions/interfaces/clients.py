@@ -7,6 +7,7 @@ Must not know: FastAPI, HTTP.
 from __future__ import annotations
 
 import asyncio
+import base64
 import hashlib
 import hmac
 import secrets
@@ -17,6 +18,8 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
 from joserfc import jwt
 from joserfc.errors import JoseError
 from joserfc.jwk import OKPKey
@@ -35,6 +38,8 @@ TOKEN_S: Final = 600
 ISSUER: Final = "kang"
 AUDIENCE: Final = "kang-api"
 _FRESH_S = 1.0
+#: (request PEM, client id, days) -> (chain PEM, roots PEM): the certificate authority, asked for the third parties' zone.
+Certify = Callable[[bytes, str, int], tuple[bytes, bytes]]
 
 
 @dataclass(slots=True)
@@ -147,6 +152,31 @@ class ClientService:
         self._cache.pop(client_id, None)
         return secret
 
+    def certify(self, client_id: str, request: bytes, days: int, authority: Certify, *, actor: str = "") -> dict[str, Any]:
+        """Have a certificate signed for a client's own key and bind the client to it: the one before and all tokens end.
+
+        Returns:
+            certificate and roots (PEM), its SHA-256 (hex), serial, end (UTC ms).
+
+        Raises:
+            ClientInvalidError: unknown client.
+            KangError: the authority refuses the request, or does not answer.
+        """
+        with self._ledger.read() as session:
+            self._row(session, client_id)
+        chain, roots = authority(request, client_id, days)
+        made = x509.load_pem_x509_certificates(chain)[0]
+        digest = made.fingerprint(hashes.SHA256()).hex()
+        with self._ledger.write() as session:
+            row = self._row(session, client_id)
+            before = _document(row)
+            row.certificate, row.version = digest, row.version + 1
+            audit.record(session, "interfaces.client.certificate", at_ms=self._now(), target=f"client/{row.id}", object_=f"external_client/{row.id}", before=before, after=_document(row),
+                         level="warning", operator=actor or None)
+        self._cache.pop(client_id, None)
+        return {"id": client_id, "certificate": chain.decode(), "roots": roots.decode(), "sha256": digest, "serial": f"{made.serial_number:x}",
+                "not_after_ms": int(made.not_valid_after_utc.timestamp() * 1000)}
+
     def _row(self, session: Any, client_id: str) -> ExternalClient:
         row: ExternalClient | None = session.get(ExternalClient, client_id)
         if row is None:
@@ -183,7 +213,7 @@ class ClientService:
     # -- tokens -------------------------------------------------------------------------------------------------------
 
     def token(self, client_id: str, secret: str, *, certificate: str = "") -> dict[str, Any]:
-        """A token for a client (RFC 6749, 4.4; certificate-bound by RFC 8705 where the client asks for one).
+        """A token for a client (RFC 6749, 4.4), bound to the certificate it was asked for with, where there was one (RFC 8705, 3).
 
         Raises:
             ClientRefusedError: whatever is wrong.
@@ -194,14 +224,14 @@ class ClientService:
         right = hmac.compare_digest(_hash(secret), row.secret_hash if row is not None else _hash("nobody"))
         if row is None or not right or row.disabled or (row.expires_ms is not None and row.expires_ms <= self._now()) or (row.certificate and not hmac.compare_digest(row.certificate, certificate)):
             raise ClientRefusedError
-        return {"access_token": self.mint(row), "token_type": "Bearer", "expires_in": TOKEN_S, "scope": " ".join(row.operations)}
+        return {"access_token": self.mint(row, certificate), "token_type": "Bearer", "expires_in": TOKEN_S, "scope": " ".join(row.operations)}
 
-    def mint(self, row: ExternalClient) -> str:
-        """A signed token of a client."""
+    def mint(self, row: ExternalClient, certificate: str = "") -> str:
+        """A signed token of a client, for whoever presents `certificate` (SHA-256, hex)."""
         now = self._now() // 1000
         claims: dict[str, Any] = {"iss": ISSUER, "aud": AUDIENCE, "sub": row.id, "iat": now, "exp": now + TOKEN_S, "ver": row.version, "jti": secrets.token_hex(8)}
-        if row.certificate:
-            claims["cnf"] = {"x5t#S256": row.certificate}
+        if certificate:
+            claims["cnf"] = {"x5t#S256": thumbprint(certificate)}
         return jwt.encode({"alg": "Ed25519", "typ": "at+jwt"}, claims, self._key, algorithms=["Ed25519"])
 
     async def client(self, token: str, *, certificate: str = "") -> ExternalClient | None:
@@ -211,13 +241,15 @@ class ClientService:
             claims = decoded.claims
             if decoded.header.get("typ") != "at+jwt" or claims.get("iss") != ISSUER or claims.get("aud") != AUDIENCE or int(claims["exp"]) * 1000 <= self._now() or int(claims["iat"]) * 1000 > self._now() + 60_000:
                 return None
-            client_id, version = str(claims["sub"]), int(claims["ver"])
+            client_id, version, bound = str(claims["sub"]), int(claims["ver"]), str(dict(claims.get("cnf") or {}).get("x5t#S256", ""))
         except (JoseError, ValueError, KeyError, TypeError):
+            return None
+        if bound and not hmac.compare_digest(bound, thumbprint(certificate)):
             return None
         row = await self._look(client_id)
         if row is None or row.version != version or row.disabled or (row.expires_ms is not None and row.expires_ms <= self._now()):
             return None
-        if row.certificate and not hmac.compare_digest(row.certificate, certificate):
+        if row.certificate and (not bound or not hmac.compare_digest(row.certificate, certificate)):
             return None
         return row
 
@@ -276,6 +308,11 @@ class ClientService:
         use.total += 1
         use.errors += status >= 400
         use.calls.append((self._monotonic(), status, seconds))
+
+
+def thumbprint(certificate: str) -> str:
+    """SHA-256 in hex as `x5t#S256` of RFC 8705; "" of none."""
+    return base64.urlsafe_b64encode(bytes.fromhex(certificate)).decode().rstrip("=")
 
 
 def _hash(secret: str) -> str:

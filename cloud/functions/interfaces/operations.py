@@ -13,6 +13,7 @@ OPERATIONS = (
     Operation("interfaces.client.change", "修改接口权限与优先级", "Change a client's scope, rate or priority", frozenset({Role.SECURITY_ADMIN}), changes=True, level="warning",
               scope="platform", factor_s=300),
     Operation("interfaces.client.secret", "重置接口密钥", "Replace a client's secret", frozenset({Role.SECURITY_ADMIN}), changes=True, level="warning", scope="platform", factor_s=300),
+    Operation("interfaces.client.certificate", "签发接口证书", "Issue a client's certificate", frozenset({Role.SECURITY_ADMIN}), changes=True, level="warning", scope="platform", factor_s=300),
     Operation("interfaces.client.test", "试调接口", "Try a client's call", frozenset({Role.SECURITY_ADMIN, Role.ENGINEER}), changes=True, scope="platform", audit="always"),
     Operation("interfaces.description.read", "查看接口说明", "Read the interface description", frozenset(), label="public", open=True, scope="self", priority=5),
     Operation("interfaces.self.read", "查看本客户端权限", "See one's own client", frozenset(Role), scope="self", priority=5),
