@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
 
 from edge_agent import host
+from edge_agent.algorithms.rule import Given, Rules, local_hour
 from edge_agent.clock import AgentClock, Challenges, Now
 from edge_agent.commands.actuation import Act, Actuation, Outcome
 from edge_agent.commands.desk import Desk, Image
@@ -34,6 +35,7 @@ from edge_agent.uplink import grpc, nats
 from edge_agent.uplink.link import Link
 from edge_agent.witness import Witness
 from protos import envelope, subjects
+from protos.arbitration import Authority
 from protos.batch import Reading
 from protos.kang.v1 import link_pb2, telemetry_pb2
 from protos.points import BY_KEY
@@ -98,6 +100,8 @@ class Agent:
         self.desk = Desk(self.journal, {d.device.id: d.device for d in site.devices.values()}, project_id=site.project_id,
                          opener=envelope.Opener(subjects.agent_identity(site.project_id, site.agent_id), credentials.box), command_key=credentials.command_signing,
                          known_challenge=self.challenges.known, agent_id=site.agent_id)
+        self.rules = Rules(list(site.rules))
+        self.desk.own = self.rules.holds
         self.actuation = Actuation(self.desk, self.now())
         self.link = Link(self, self.spool, self.journal, credentials.telemetry_box, heartbeat_s=site.heartbeat_s)
         self.link.witness = Witness(site.state_dir / "audit-checkpoints.jsonl", credentials.audit_signing)
@@ -280,6 +284,7 @@ class Agent:
         while True:
             now = self.now()
             self.actuation.observe(now, self.images)
+            self.rules.run(self._given(now))
             acts = self.actuation.plan(now, self.images)
             if acts:
                 by_channel: dict[str, list[Act]] = {}
@@ -293,6 +298,12 @@ class Agent:
             except TimeoutError:
                 pass
             self._act.clear()
+
+    def _given(self, now: Now) -> Given:
+        """What the rules of the box look at."""
+        plan = self.desk.plan if now.trusted else None
+        return Given(now, self.images, local_hour(now.wall_ms, self.site.timezone) if now.trusted else None, plan.grid_cap_kw(now.wall_ms) if plan else None,
+                     plan.grid_cap_by if plan else Authority.PLAN)
 
     async def _write_all(self, acts: list[Act]) -> None:
         for act in acts:

@@ -11,12 +11,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
+from zoneinfo import ZoneInfoNotFoundError
 
 import yaml
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from edge_agent import templates
+from edge_agent.algorithms.configure import configure
+from edge_agent.algorithms.rule import Rule, zone
 from edge_agent.commands.desk import Device
 from edge_agent.drivers import cjt188
 from edge_agent.drivers.driver import ChannelSpec, DeviceSpec
@@ -68,6 +71,8 @@ class Site:
     clock: str = "auto"
     metrics_port: int = 0
     history: HistorySource | None = None
+    timezone: str = "Asia/Shanghai"
+    rules: tuple[Rule, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +129,7 @@ def load_site(path: Path) -> Site:
         channels=channels, devices=devices, cycle_s=_number(data, "cycle_s", 0.05, 60, 1.0), linger_s=_number(data, "linger_s", 0.05, 3600, 5.0),
         batch_readings=int(_number(data, "batch_readings", 1, 20_000, 500)), heartbeat_s=_number(data, "heartbeat_s", 0.2, 300, 5.0),
         spool_limit_bytes=int(_number(data, "spool_limit_bytes", 1 << 20, 1 << 50, 2 << 30)), clock=clock, metrics_port=int(_number(data, "metrics_port", 0, 65_535, 0)),
-        history=_history(data.get("history")))
+        history=_history(data.get("history")), timezone=_timezone(data), rules=tuple(configure(_rows(data, "rules"), {k: d.device for k, d in devices.items()})))
 
 
 def load_credentials(directory: Path) -> Credentials:
@@ -157,6 +162,15 @@ def _uplink(data: Any) -> Uplink:
     wanted = "address" if data["kind"] == "grpc" else "url"
     partition = data.get("partition")
     return Uplink(data["kind"], **{wanted: _text(data, wanted, "uplink.")}, partition=None if partition is None else int(partition))
+
+
+def _timezone(data: Mapping[str, Any]) -> str:
+    name = str(data.get("timezone", "Asia/Shanghai"))
+    try:
+        zone(name)
+    except (ZoneInfoNotFoundError, ValueError):
+        raise SiteError(field="timezone", problem=f"{name} is not known; write it as Asia/Shanghai") from None
+    return name
 
 
 def _history(data: Any) -> HistorySource | None:

@@ -67,7 +67,8 @@ class Plans:
 
         Args:
             body: {project_id, plan_id, start_ms, step_s, actor, reason, activation: bool, tracks: [{device_id, point_id, authority, value, low, high, reason, holder}]};
-                value, low, high: a list of numbers or None per interval in canonical units, or absent.
+                value, low, high: a list of numbers or None per interval in canonical units, or absent; grid_cap_kw: likewise, of the site, with grid_cap_authority and
+                grid_cap_agent (needed only where a project has several agents).
             now_ms: UTC milliseconds.
 
         Raises:
@@ -87,11 +88,16 @@ class Plans:
             steps = length
             by_agent.setdefault(device.agent_id, []).append(track)
         plan_id = str(body.get("plan_id") or "")[:100]
+        capped, cap, by = self._cap(body, project_id, steps)
+        if capped:
+            by_agent.setdefault(capped, [])
+            steps = steps or len(cap) // 8
         documents: list[tuple[Standing, bytes]] = []
         for agent_id, mine in by_agent.items():
             before = self._standing.get(agent_id)
             version = max(now_ms, before.version + 1 if before else 1)
-            document = plan_pb2.Plan(project_id=project_id, agent_id=agent_id, version=version, plan_id=plan_id, issued_ms=now_ms, start_ms=start_ms, step_s=step_s, tracks=mine).SerializeToString()
+            document = plan_pb2.Plan(project_id=project_id, agent_id=agent_id, version=version, plan_id=plan_id, issued_ms=now_ms, start_ms=start_ms, step_s=step_s, tracks=mine,
+                                     grid_cap_kw=cap if agent_id == capped else b"", grid_cap_authority=by if agent_id == capped else 0).SerializeToString()
             if len(document) > MAX_DOCUMENT:
                 raise PlanRefusedError(field="tracks", problem=f"{len(document)} bytes for agent {agent_id}; at most {MAX_DOCUMENT}: use fewer intervals")
             documents.append((Standing(agent_id, project_id, version, plan_id, hashlib.sha256(document).digest(), now_ms, start_ms, start_ms + steps * step_s * 1000), document))
@@ -104,6 +110,22 @@ class Plans:
         for standing, _ in documents:
             self._standing[standing.agent_id] = standing
         return [standing.view() for standing, _ in documents]
+
+    def _cap(self, body: Mapping[str, Any], project_id: int, steps: int) -> tuple[str, bytes, int]:
+        """(agent that keeps the site's cap, the cap packed, authority); "" when the plan sets none."""
+        series = body.get("grid_cap_kw")
+        if series is None:
+            return "", b"", 0
+        if not isinstance(series, Sequence) or isinstance(series, str) or not 1 <= len(series) <= MAX_STEPS or (steps and len(series) != steps):
+            raise PlanRefusedError(field="grid_cap_kw", problem=f"as many intervals as the tracks ({steps}), at most {MAX_STEPS}")
+        by = _whole({"grid_cap_authority": Authority.PLAN, **body}, "grid_cap_authority", 0, 100)
+        if by not in AUTHORITIES:
+            raise PlanRefusedError(field="grid_cap_authority", problem=f"{by} cannot plan")
+        agents = [a.agent_id for a in self._directory.agents(project_id) if not a.revoked]
+        wanted = body.get("grid_cap_agent") or (agents[0] if len(agents) == 1 else None)
+        if wanted not in agents:
+            raise PlanRefusedError(field="grid_cap_agent", problem=f"one of {', '.join(agents) or '(this project has no agent)'} is needed")
+        return str(wanted), _pack(series, 0.0, 1e9, "grid_cap_kw", "grid cap"), by
 
     def _track(self, raw: Any, project_id: int, where: str) -> tuple[DeviceInfo, plan_pb2.Track, int]:
         if not isinstance(raw, Mapping):

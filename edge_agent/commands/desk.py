@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final
 
@@ -100,6 +100,8 @@ class Desk:
                  known_challenge: Callable[[bytes], bool], agent_id: str = "") -> None:
         self.journal, self.devices = journal, devices
         self.plan: Plan | None = None
+        #: Further wishes of the box itself, by device: its rules.
+        self.own: Callable[[int], Mapping[str, Sequence[Hold]]] = lambda _device: {}
         #: Why the last document was not taken: "E-PLAN.reason field", "" when it was.
         self.plan_refused = ""
         self._agent_id = agent_id
@@ -403,6 +405,8 @@ class Desk:
         if self.plan is not None:
             for key, wishes in self.plan.holds(device.id, now_ms).items():
                 out.setdefault(key, []).extend(wishes)
+        for key, own in self.own(device.id).items():
+            out.setdefault(key, []).extend(own)
         for lock in device.interlocks:
             seen = image.values.get(lock.when.point)
             if seen is not None and lock.when.holds(seen):

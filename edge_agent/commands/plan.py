@@ -57,6 +57,8 @@ class Plan:
         step_ms: length of an interval.
         steps: number of intervals.
         tracks: by device, by point key.
+        grid_cap: kW per interval the site may draw at its grid meter, NaN = no cap; empty = none at all.
+        grid_cap_by: in whose authority.
         digest: SHA-256 of the document, 32 B: its acknowledgement.
     """
 
@@ -66,7 +68,14 @@ class Plan:
     step_ms: int
     steps: int
     tracks: Mapping[int, Mapping[str, Sequence[Track]]]
+    grid_cap: Sequence[float]
+    grid_cap_by: Authority
     digest: bytes
+
+    def grid_cap_kw(self, now_ms: int) -> float | None:
+        """The cap that stands now, None when there is none."""
+        k = (now_ms - self.start_ms) // self.step_ms
+        return _at(self.grid_cap, int(k)) if 0 <= k < self.steps else None
 
     def holds(self, device: int, now_ms: int) -> dict[str, list[Hold]]:
         """What the plan wishes of a device now, by point key; nothing before its start and after its end."""
@@ -106,7 +115,16 @@ def read(document: bytes, devices: Mapping[int, Device], project_id: int, agent_
             raise PlanError(reason="length", field=f"tracks.{n}", detail=f"{length} intervals, the others {steps}")
         steps = length
         tracks.setdefault(raw.device_id, {}).setdefault(key, []).append(track)
-    return Plan(message.version, message.plan_id, message.start_ms, message.step_s * 1000, steps, tracks, hashlib.sha256(document).digest())
+    cap = doubles(message.grid_cap_kw, "grid_cap_kw")
+    if cap:
+        if (steps and len(cap) != steps) or len(cap) > MAX_STEPS:
+            raise PlanError(reason="length", field="grid_cap_kw", detail=f"{len(cap)} intervals, the tracks {steps}")
+        if any(not (math.isnan(x) or 0 <= x < math.inf) for x in cap):
+            raise PlanError(reason="range", field="grid_cap_kw", detail="a cap is a number from 0 kW up")
+        if message.grid_cap_authority not in AUTHORITIES:
+            raise PlanError(reason="authority", field="grid_cap_authority", detail=str(message.grid_cap_authority))
+        steps = len(cap)
+    return Plan(message.version, message.plan_id, message.start_ms, message.step_s * 1000, steps, tracks, cap, Authority(message.grid_cap_authority) if cap else Authority.PLAN, hashlib.sha256(document).digest())
 
 
 def _track(raw: plan_pb2.Track, devices: Mapping[int, Device], where: str) -> tuple[str, Track]:
