@@ -6,11 +6,14 @@ import dataclasses
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from scipy import sparse
 
 from optimizers.formulations.dispatch import program
 from optimizers.methods.highs import Solver
-from optimizers.methods.portfolio import LocalPool, ProcessPool, master, split, whole_split
+from optimizers.methods.pools import shares_of, together
+from optimizers.methods.portfolio import Column, LocalPool, Master, ProcessPool, master, split, whole_split
 from optimizers.validation import plannable
 from tests.optimizers.cases import ordinary
 
@@ -86,3 +89,29 @@ def test_a_target_out_of_reach_is_told_as_shortfall() -> None:
     pool = LocalPool(projects(2), STEPS)
     found = split(pool, np.full(len(STEPS), -50.0), 0.25)
     assert (found.shortfall_kw > 40).all()
+
+
+@settings(max_examples=15, deadline=None)
+@given(st.integers(0, 10_000))
+def test_a_master_that_keeps_its_basis_finds_what_one_from_nothing_finds(seed: int) -> None:
+    r = np.random.default_rng(seed)
+    count, projects = int(r.integers(1, 6)), int(r.integers(1, 8))
+    batches = [[Column(k, float(r.uniform(0, 50)), r.uniform(-5, 30, count), True) for k in range(projects)] for _ in range(4)]
+    aim, rho = r.uniform(-10, 15, count) * projects, float(r.uniform(0.1, 20))
+    kept = Master(range(projects), aim, rho)
+    for n, batch in enumerate(batches):
+        kept.add(batch)
+        mixed, fresh = kept.mixed(), master([c for b in batches[:n + 1] for c in b], aim, rho)
+        assert mixed.cost == pytest.approx(fresh.cost, rel=1e-7, abs=1e-7)
+        # Prices certify: no column is cheaper than its project's share, and the target's worth is what they say.
+        dual = sum(min(c.cost + mixed.prices @ c.profile for b in batches[:n + 1] for c in b if c.project == k) for k in range(projects)) - mixed.prices @ aim
+        assert dual == pytest.approx(mixed.cost, rel=1e-6, abs=1e-6)
+    whole = kept.whole()
+    assert all(len(mix) == 1 for mix in whole.chosen.values())
+    assert whole.cost >= mixed.cost - 1e-6
+
+
+def test_shares_of_workers_are_put_together_in_the_order_of_the_projects() -> None:
+    assert shares_of(list(range(7)), 3) == [[0, 3, 6], [1, 4], [2, 5]]
+    columns = [Column(k, 0.0, np.zeros(1), True) for k in range(7)]
+    assert together([columns[0::3], columns[1::3], columns[2::3]]) == columns

@@ -1,0 +1,140 @@
+"""Who runs a portfolio's projects: each keeps its program and its basis, and gives the best plan at a price. In process, or over worker processes.
+
+The Ray one is `cloud.runtime.portfolio`. Must not know: Ray, how columns are mixed.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+from collections.abc import Sequence
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from typing import Protocol, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from optimizers.formulations.dispatch import Index, Program, program
+from optimizers.methods.dispatch import LEANS, rounded
+from optimizers.methods.highs import Solver
+from optimizers.specification import Array, Community
+from optimizers.validation import plannable
+
+Steps = NDArray[np.int64]
+#: A rounding this near to the relaxed cost is taken without trying others.
+_NEAR = 0.003
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """A plan a project can execute.
+
+    Attributes:
+        project: its number.
+        cost: yuan.
+        profile: (K,) kW at the event's steps.
+        whole: True when its statuses are whole.
+    """
+
+    project: int
+    cost: float
+    profile: Array
+    whole: bool
+
+
+class Pool(Protocol):
+    """Runs the projects."""
+
+    def price(self, price: Array, *, whole: bool = False) -> list[Column]:
+        """The best column of every project when a kW at step k of the event costs price[k] yuan/kW more."""
+        ...
+
+
+class LocalPool:
+    """Projects in this process, each with a solver that keeps its basis.
+
+    Args:
+        communities: the projects.
+        steps: indices of the event's steps.
+        first, stride: numbers of the projects: first, first + stride, ...
+    """
+
+    def __init__(self, communities: Sequence[Community], steps: Steps, *, first: int = 0, stride: int = 1) -> None:
+        self._steps, self._first, self._stride = steps, first, stride
+        self._programs = [program(plannable(c)) for c in communities]
+        self._solvers = [Solver() for _ in communities]
+        self._begun = [False] * len(self._programs)
+
+    def price(self, price: Array, *, whole: bool = False) -> list[Column]:
+        """See `Pool.price`."""
+        found = []
+        for k, (p, solver) in enumerate(zip(self._programs, self._solvers, strict=True)):
+            columns = p.columns["grid"][self._steps]
+            answer = solver.recosted(p, columns, p.cost[columns] + price) if self._begun[k] else solver.priced(p, columns, p.cost[columns] + price)
+            self._begun[k] = True
+            values, is_whole = answer.values, len(p.whole) == 0
+            if whole and len(p.whole):
+                values, is_whole = _whole(p, solver, values, p.cost[columns] + price, columns), True
+            found.append(Column(self._first + k * self._stride, float(p.cost @ values) + p.constant, values[columns].copy(), is_whole))
+        return found
+
+
+def _whole(p: Program, solver: Solver, relaxed: Array, cost: Array, columns: Index) -> Array:
+    """The best of a few roundings at these prices; the solver is left relaxed again."""
+    best, values = np.inf, relaxed
+    priced = p.cost.copy()
+    priced[columns] = cost
+    for lean in LEANS:
+        found = solver.refixed(p, rounded(p, relaxed, lean))
+        if found.status == "optimal" and priced @ found.values < best:
+            best, values = float(priced @ found.values), found.values
+        if best - priced @ relaxed <= _NEAR * abs(best):
+            break
+    solver.loosened(p)
+    return values
+
+
+class ProcessPool:
+    """Projects over worker processes, each a `LocalPool` of its share. A context manager."""
+
+    def __init__(self, communities: Sequence[Community], steps: Steps, *, workers: int = 2) -> None:
+        context = multiprocessing.get_context("spawn")
+        self._links: list[Connection] = []
+        self._processes = []
+        for first, share in enumerate(shares_of(communities, workers)):
+            ours, theirs = context.Pipe()
+            process = context.Process(target=_work, args=(theirs, share, steps, first, workers), daemon=True)
+            process.start()
+            self._links.append(ours)
+            self._processes.append(process)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for link in self._links:
+            link.send(None)
+        for process in self._processes:
+            process.join(5)
+
+    def price(self, price: Array, *, whole: bool = False) -> list[Column]:
+        """See `Pool.price`."""
+        for link in self._links:
+            link.send((price, whole))
+        return together([link.recv() for link in self._links])
+
+
+def shares_of(communities: Sequence[Community], workers: int) -> list[list[Community]]:
+    """Every worker's projects: worker k has k, k + workers, ..., so that a region of large ones falls on all."""
+    return [list(communities[k::workers]) for k in range(workers)]
+
+
+def together(parts: Sequence[Sequence[Column]]) -> list[Column]:
+    """The workers' columns in the order of the projects."""
+    return sorted((column for part in parts for column in part), key=lambda c: c.project)
+
+
+def _work(link: Connection, communities: list[Community], steps: Steps, first: int, stride: int) -> None:
+    pool = LocalPool(communities, steps, first=first, stride=stride)
+    while (asked := link.recv()) is not None:
+        link.send(pool.price(asked[0], whole=asked[1]))
