@@ -80,3 +80,11 @@ def test_what_contradicts_itself_is_refused_by_name(change: dict[str, object], f
     with pytest.raises(SpecificationError) as refused:
         plannable(community)
     assert refused.value.facts["field"] == field
+
+
+def test_a_day_of_replans_keeps_its_gap_and_obeys_every_limit() -> None:
+    from benchmarks.optimizers.rolling import day
+
+    for community, plan, _ in day(8, Dispatcher(seconds=30)):
+        assert check(plan, plannable(community)) == []
+        assert plan.gap <= 0.005
