@@ -30,11 +30,11 @@ from cloud.functions.system.journal import OperationJournal
 from cloud.functions.system.people import people
 from cloud.functions.system.sessions import SessionService
 from cloud.historian.client import ClickHouse
-from cloud.historian.flow import FlowLog, FlowReader
+from cloud.historian.flow import FlowLog, FlowReader, FlowRetention
 from cloud.historian.reader import Reader
 from cloud.historian.writer import Writer
 from cloud.ledger import open_ledger
-from cloud.portal import own_alarms
+from cloud.portal import own_alarms, retention
 from cloud.portal.app import create_app, operation_table
 from cloud.portal.audit_watch import AuditWatch
 from cloud.portal.feed import Feed
@@ -66,6 +66,7 @@ async def serve(home: Path) -> None:
     watching = asyncio.create_task(AuditWatch(journal, alarms, feed).run(), name="audit watch")
     flows = FlowLog(store, days=settings.network_days)
     recording = asyncio.create_task(flows.run(), name="flows")
+    expiring = asyncio.create_task(retention.keep(FlowRetention(store, settings.network_days), ledger), name="network retention")
     sessions = SessionService(ledger, password_days=settings.password_days, regions_of=regions_of(directory))
     services = Services(
         directory=directory, historian=Reader(store, settings.timezone, releaser.release), commands=ControlClient(client), live=feed, sessions=sessions,
@@ -82,6 +83,7 @@ async def serve(home: Path) -> None:
         outside.close()
     watching.cancel()
     recording.cancel()
+    expiring.cancel()
     await flows.last()
     await feed.close()
     await client.close()

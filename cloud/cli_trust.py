@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from datetime import UTC, datetime
 from pathlib import Path
 
 from sqlalchemy import select
@@ -30,6 +31,9 @@ def audit_verify(args: argparse.Namespace) -> int:
     ledger.close()
     print(f"记录 {report.records} 条，命令日志 {report.commands} 条，检查点 {report.checkpoints} 个 · "
           f"{report.records} records, {report.commands} of the command journal, {report.checkpoints} checkpoints")
+    if report.cut is not None:
+        day = datetime.fromtimestamp(report.cut.at_ms / 1000, UTC).date()
+        print(f"第 1 至 {report.cut.n} 条保存期满，已于 {day} 依签名清除 · records 1 to {report.cut.n} were past their retention and were deleted on {day} under a signed cut")
     for finding in report.findings:
         print(f"{finding.kind.upper():<12} {finding.log} #{finding.n}: {finding.zh} · {finding.en}")
     if report.ok:

@@ -200,7 +200,7 @@ async def serve(home: Path) -> None:
     client = await connect(settings.effective_nats_url, settings.credentials, "gateway")
     ledger = open_ledger(settings.effective_ledger_url)
     directory, agents, clones = LedgerDirectory(ledger), AgentService(ledger), CloneWatch()
-    flows = FlowLog(ClickHouse(settings, threads=1, name="gateway"))
+    flows = FlowLog(ClickHouse(settings, threads=1, name="gateway"), days=settings.network_days)
     presence = NatsPresence(flows.note, MISSED * settings.heartbeat_s)
     recording = asyncio.create_task(flows.run(presence.sweep), name="flows")
     relay = Relay(client, directory, partitions=settings.partitions, heartbeat_s=settings.heartbeat_s, agents=agents, clones=clones, presence=presence)

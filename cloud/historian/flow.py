@@ -18,22 +18,14 @@ from typing import Any, Final
 from zoneinfo import ZoneInfo
 
 from cloud.core.clock import now_ms
+from cloud.core.retention import DAY_MS, network_days
 from cloud.historian.client import ClickHouse
 from cloud.historian.schema import DATABASE
 from protos.errors import KangError
 
 log = logging.getLogger("kang.flow")
 KEEP_DAYS: Final = 400
-FLOOR_DAYS: Final = 183
 _MOST = 50_000
-
-
-class RetentionError(KangError):
-    """Less is kept than the law asks for."""
-
-    code = "E-RETENTION"
-    zh = "网络记录至少保存 {floor} 天（网络安全法、DL/T 2690.7 第 8.3 g 条），不能设为 {days} 天。"
-    en = "Network records are kept {floor} days at least (Cybersecurity Law, DL/T 2690.7 8.3 g); {days} days are refused."
 
 
 class DayError(KangError):
@@ -50,8 +42,7 @@ def statements(days: int = KEEP_DAYS) -> tuple[str, ...]:
     Raises:
         RetentionError: fewer than 183.
     """
-    if days < FLOOR_DAYS:
-        raise RetentionError(floor=FLOOR_DAYS, days=days)
+    network_days(days)
     return (
         f"CREATE DATABASE IF NOT EXISTS {DATABASE} ENGINE = Atomic",
         f"""CREATE TABLE IF NOT EXISTS {DATABASE}.flow (
@@ -90,8 +81,8 @@ class Flow:
 class FlowLog:
     """Collects records and writes them every few seconds; when the historian is away the oldest go first, counted."""
 
-    def __init__(self, store: ClickHouse, *, every_s: float = 3.0) -> None:
-        self._store, self._every_s = store, every_s
+    def __init__(self, store: ClickHouse, *, every_s: float = 3.0, days: int = KEEP_DAYS) -> None:
+        self._store, self._every_s, self._days = store, every_s, network_days(days)
         self._waiting: deque[dict[str, Any]] = deque()
         self._ready = False
         self.dropped = 0
@@ -130,7 +121,7 @@ class FlowLog:
         before = self.dropped
         try:
             if not self._ready:
-                for statement in statements():
+                for statement in statements(self._days):
                     await self._store.command(statement)
                 self._ready = True
             block = "\n".join(json.dumps(row, ensure_ascii=False) for row in rows).encode()
@@ -144,11 +135,43 @@ class FlowLog:
         self.written += len(rows)
 
 
+class FlowRetention:
+    """Deletes records past their retention: whole months at once; what is left of a month goes with the table's own expiry.
+
+    Raises:
+        RetentionError: fewer than 183 days.
+    """
+
+    def __init__(self, store: ClickHouse, days: int, now: Callable[[], int] = now_ms) -> None:
+        self._store, self.days, self._now = store, network_days(days), now
+
+    async def run_once(self) -> int:
+        """Delete what is due; returns how many records.
+
+        Raises:
+            KangError: the historian is away.
+        """
+        *table, expiry = statements(self.days)
+        for statement in table:
+            await self._store.command(statement)
+        before = (self._now() - self.days * DAY_MS) // 1000
+        parts = await self._store.query(
+            "SELECT partition, sum(rows) FROM system.parts WHERE database = {d:String} AND table = 'flow' AND active"
+            " GROUP BY partition HAVING addMonths(toDate(concat(partition, '01'), 'UTC'), 1) <= toDate(toDateTime({b:Int64}, 'UTC'))", {"d": DATABASE, "b": before})
+        for partition, _ in parts:
+            if not re.fullmatch(r"\d{6}", str(partition)):
+                raise ValueError(f"not a month: {partition}")
+            await self._store.command(f"ALTER TABLE {DATABASE}.flow DROP PARTITION ID '{partition}'")
+        await self._store.command(expiry)
+        await self._store.command(f"ALTER TABLE {DATABASE}.flow MATERIALIZE TTL")
+        return sum(int(rows) for _, rows in parts)
+
+
 class FlowReader:
     """Searches the records."""
 
-    def __init__(self, store: ClickHouse) -> None:
-        self._store = store
+    def __init__(self, store: ClickHouse, *, days: int = KEEP_DAYS) -> None:
+        self._store, self._days = store, network_days(days)
         self._ready = False
 
     async def search(self, day: str, timezone: str, *, site: str = "", kind: str = "", limit: int = 500) -> list[dict[str, Any]]:
@@ -163,7 +186,7 @@ class FlowReader:
         except (ValueError, OverflowError):
             raise DayError(day=re.sub(r"[^0-9-]", "", day)) from None
         if not self._ready:
-            for statement in statements():
+            for statement in statements(self._days):
                 await self._store.command(statement)
             self._ready = True
         rows = await self._store.query(

@@ -1,6 +1,6 @@
 """The audit log (审计日志, 7.2.5 b): what a row holds, and how it is written in the transaction of the change it tells of.
 
-Rows are only ever added: an outcome is a row of its own that names its intent. The chainer (`audit_writer`) links them; it alone holds the
+Rows are only ever added, and deleted under a signed cut three years later (`audit_retention`): an outcome is a row of its own that names its intent. The chainer (`audit_writer`) links them; it alone holds the
 audit key. Must not know: functions, FastAPI, the chain's key.
 """
 
@@ -24,8 +24,6 @@ LAG_MS: Final = 5_000
 #: The chainer says at least this often that it lives; a beat older than `BEAT_LIMIT_MS` counts as a lag.
 BEAT_MS: Final = 1_000
 BEAT_LIMIT_MS: Final = 4_000  # so that refusal comes within five seconds with the quarter second of cache and a slow disk
-#: Nothing is taken out of the log before this age: three years.
-RETENTION_FLOOR_DAYS: Final = 3 * 366
 
 
 class OperationLog(Base):
@@ -74,6 +72,15 @@ class AuditCheckpoint(Base):
 
     __tablename__ = "audit_checkpoint"
     size: Mapped[int] = mapped_column(BigKey, primary_key=True, autoincrement=False)
+    at_ms: Mapped[int]
+    document: Mapped[dict[str, Any]]
+
+
+class AuditCut(Base):
+    """A lawful deletion of the first `n` records (`audit_cut.Cut`); only what stands under one can be deleted from the log."""
+
+    __tablename__ = "audit_cut"
+    n: Mapped[int] = mapped_column(BigKey, primary_key=True, autoincrement=False)
     at_ms: Mapped[int]
     document: Mapped[dict[str, Any]]
 

@@ -48,10 +48,16 @@ class Suite:
 class Tree:
     """The Merkle tree as the roots of its complete subtrees: appending is O(log n), the root too."""
 
-    def __init__(self, suite: Suite) -> None:
+    def __init__(self, suite: Suite, peaks: Sequence[tuple[int, bytes]] = ()) -> None:
+        """Args: peaks: (size, root) of complete subtrees, larger first, to go on from."""
         self._suite = suite
-        self._peaks: list[tuple[int, bytes]] = []  # (size, root), larger first
-        self.size = 0
+        self._peaks: list[tuple[int, bytes]] = list(peaks)
+        self.size = sum(size for size, _ in peaks)
+
+    @property
+    def peaks(self) -> tuple[tuple[int, bytes], ...]:
+        """(size, root) of the complete subtrees, larger first."""
+        return tuple(self._peaks)
 
     def append(self, leaf: bytes) -> None:
         """One more leaf."""
@@ -131,11 +137,11 @@ class Checkpoint:
             raise ValueError(f"not a checkpoint: {error}") from None
 
 
-def roots_at(suite: Suite, leaves: Sequence[bytes], sizes: Sequence[int]) -> dict[int, bytes]:
-    """Merkle roots of the first n leaves, for each n in `sizes` that is not beyond them."""
-    wanted, found, tree = set(sizes), dict[int, bytes](), Tree(suite)
-    if 0 in wanted:
-        found[0] = tree.root()
+def roots_at(suite: Suite, leaves: Sequence[bytes], sizes: Sequence[int], peaks: Sequence[tuple[int, bytes]] = ()) -> dict[int, bytes]:
+    """Merkle roots of the first n leaves, for each n in `sizes` that is not beyond them; `peaks` stand for leaves that are gone, `leaves` follow them."""
+    wanted, found, tree = set(sizes), dict[int, bytes](), Tree(suite, peaks)
+    if tree.size in wanted:
+        found[tree.size] = tree.root()
     for leaf in leaves:
         tree.append(leaf)
         if tree.size in wanted:

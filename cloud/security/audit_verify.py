@@ -1,6 +1,7 @@
 """Checks the audit log against its chain, its file of leaves and every known checkpoint, and names the first record that is not what it was.
 
-Kinds of findings: altered, missing, cut, reordered, rewritten, unlinked (waits longer than five seconds), checkpoint (forged or contradicting).
+Kinds of findings: altered, missing, cut, reordered, rewritten, unlinked (waits longer than five seconds), checkpoint (forged or contradicting), unlawful (a cut
+of records that were too young, or that the audit key did not sign). After a lawful cut the chain is checked from the hash it kept.
 Must not know: the audit key's private half, who asks.
 """
 
@@ -9,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import sqlite3
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,8 +20,10 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from sqlalchemy import select
 
 from cloud.ledger import Ledger
-from cloud.security.audit import LAG_MS, AuditCheckpoint, AuditLink, OperationLog, canonical
+from cloud.security.audit import LAG_MS, AuditCheckpoint, AuditCut, AuditLink, OperationLog, canonical
 from cloud.security.audit_chain import GENESIS, Checkpoint, Suite, roots_at
+from cloud.security.audit_cut import Cut, unlawful
+from cloud.security.audit_retention import leaf_file
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +46,7 @@ class Report:
     checkpoints: int
     commands: int
     findings: tuple[Finding, ...]
+    cut: Cut | None = None  # the lawful cut in force: `records` are those after it
 
     @property
     def ok(self) -> bool:
@@ -77,13 +81,13 @@ def verify(ledger: Ledger, public: Ed25519PublicKey, folder: Path | None, *, now
     """
     hashes = Suite(suite)
     with ledger.read() as session:
-        links = [(int(n), int(i), bytes.fromhex(leaf), bytes.fromhex(chain)) for n, i, leaf, chain in session.execute(
+        every = [(int(n), int(i), bytes.fromhex(leaf), bytes.fromhex(chain)) for n, i, leaf, chain in session.execute(
             select(AuditLink.n, AuditLink.record_id, AuditLink.leaf, AuditLink.chain).order_by(AuditLink.n))]
+        cuts = [row.document for row in session.scalars(select(AuditCut).order_by(AuditCut.n))]
         rows = {row.id: hashes.leaf(canonical(row)) for row in session.scalars(select(OperationLog).execution_options(yield_per=2000))}
         times = {int(i): int(at) for i, at in session.execute(select(OperationLog.id, OperationLog.at_ms))}
         stored = [Checkpoint.read(row.document) for row in session.scalars(select(AuditCheckpoint).order_by(AuditCheckpoint.size))]
     beside = checkpoints_of(folder / "checkpoints.jsonl") if folder is not None and (folder / "checkpoints.jsonl").exists() else []
-    held = _leaves(folder)
     points = [*stored, *beside, *known]
     findings: list[Finding] = []
     genuine = []
@@ -93,19 +97,41 @@ def verify(ledger: Ledger, public: Ed25519PublicKey, folder: Path | None, *, now
         else:
             findings.append(Finding("checkpoint", point.size, 0, f"检查点（{point.size} 条）签名无效", f"the checkpoint of {point.size} records is not signed by the audit key"))
     findings += _contradictions(genuine)
-    findings += _walk(hashes, links, rows, held, genuine)
+    cut, wrong = _lawful(cuts, public, genuine, now_ms)
+    findings += wrong
+    base = cut.n if cut is not None else 0
+    links = [link for link in every if link[0] > base]  # what the cut covers may still be being deleted
+    findings += _walk(hashes, links, rows, _leaves(folder, base), genuine, cut)
     if not findings:
-        linked = {i for _, i, _, _ in links}
+        linked = {i for _, i, _, _ in every}
         late = [i for i in rows if i not in linked and now_ms - times[i] > LAG_MS]
         if late:
             findings.append(Finding("unlinked", 0, min(late), f"记录 {min(late)} 起 {len(late)} 条未入链", f"{len(late)} records from {min(late)} are not linked"))
     commands, wrong = _commands(control, genuine)
     findings += wrong
-    return Report(len(links), len({(p.size, p.head) for p in genuine}), commands, tuple(findings))
+    return Report(len(links), len({(p.size, p.head) for p in genuine}), commands, tuple(findings), cut)
 
 
-def _leaves(folder: Path | None) -> list[bytes]:
-    file = folder / "leaves.bin" if folder is not None else None
+def _lawful(documents: list[dict[str, Any]], public: Ed25519PublicKey, points: list[Checkpoint], now_ms: int) -> tuple[Cut | None, list[Finding]]:
+    """The newest cut that may be, and every one that may not."""
+    newest: Cut | None = None
+    findings = []
+    for document in documents:
+        try:
+            cut = Cut.read(document)
+            why = unlawful(cut, public, points, now_ms)
+        except ValueError:
+            findings.append(Finding("unlawful", 0, 0, "清除记录无法读取", "a cut cannot be read"))
+            continue
+        if why is None:
+            newest = cut
+        else:
+            findings.append(Finding("unlawful", cut.n, 0, *why))
+    return newest, findings
+
+
+def _leaves(folder: Path | None, base: int) -> list[bytes]:
+    file = leaf_file(folder, base) if folder is not None else None
     if file is None or not file.exists():
         return []
     data = file.read_bytes()
@@ -121,24 +147,26 @@ def _contradictions(points: list[Checkpoint]) -> list[Finding]:
     return []
 
 
-def _walk(hashes: Suite, links: list[tuple[int, int, bytes, bytes]], rows: dict[int, bytes], held: list[bytes], points: list[Checkpoint]) -> list[Finding]:
+def _walk(hashes: Suite, links: list[tuple[int, int, bytes, bytes]], rows: dict[int, bytes], held: list[bytes], points: list[Checkpoint],
+          cut: Cut | None) -> list[Finding]:
     """The first wrong record: by the signed roots where leaves are held beside, by the chain's own links otherwise."""
-    sizes = sorted({p.size for p in points if p.size})
+    base, peaks, chain = (cut.n, cut.tree().peaks, bytes.fromhex(cut.head)) if cut is not None else (0, (), GENESIS)
+    sizes = sorted({p.size for p in points if p.size > base})
     roots = {p.size: p.root for p in points}
-    proven = 0
-    for size, root in sorted(roots_at(hashes, held, sizes).items()):
+    proven = base
+    for size, root in sorted(roots_at(hashes, held, sizes, peaks).items()):
         if root.hex() != roots[size]:
             break
         proven = size
-    truth = held[:proven]
+    truth = held[:proven - base]
     where = {leaf: k + 1 for k, leaf in enumerate(truth or [leaf for _, _, leaf, _ in links])}
     present = set(rows.values())
-    chain, expected = GENESIS, 1
+    expected = base + 1
     for n, record_id, leaf, link in links:
         if n != expected:
             return [_missing(expected, 0)]
         actual = rows.get(record_id)
-        true = truth[n - 1] if n <= proven else leaf
+        true = truth[n - 1 - base] if n <= proven else leaf
         if actual != true:
             if actual is None:
                 return [_missing(n, record_id)]
@@ -153,21 +181,21 @@ def _walk(hashes: Suite, links: list[tuple[int, int, bytes, bytes]], rows: dict[
         if leaf != true or chain != link:
             return [Finding("altered", n, record_id, f"第 {n} 条（记录 {record_id}）的链接被改动", f"the link of record {record_id}, number {n}, was altered")]
         expected += 1
-    total = len(links)
-    largest = max([*sizes, len(held)], default=0)
+    total = base + len(links)
+    largest = max([*sizes, base + len(held)])
     if total < largest:
         return [Finding("cut", total + 1, 0, f"日志被截断：现有 {total} 条，应有 {largest} 条", f"the log was cut after number {total}; there were {largest}")]
-    return _against_heads(hashes, links, points)
+    return _against_heads(hashes, links, points, base, peaks)
 
 
-def _against_heads(hashes: Suite, links: list[tuple[int, int, bytes, bytes]], points: list[Checkpoint]) -> list[Finding]:
-    sizes = sorted({p.size for p in points if 0 < p.size <= len(links)})
-    roots = roots_at(hashes, [leaf for _, _, leaf, _ in links], sizes)
-    good = 0
+def _against_heads(hashes: Suite, links: list[tuple[int, int, bytes, bytes]], points: list[Checkpoint], base: int, peaks: Sequence[tuple[int, bytes]]) -> list[Finding]:
+    sizes = sorted({p.size for p in points if base < p.size <= base + len(links)})
+    roots = roots_at(hashes, [leaf for _, _, leaf, _ in links], sizes, peaks)
+    good = base
     for size in sizes:
         for point in (p for p in points if p.size == size):
-            if roots[size].hex() != point.root or links[size - 1][3].hex() != point.head:
-                return [_rewritten(good + 1, links[good][1], size)]
+            if roots[size].hex() != point.root or links[size - 1 - base][3].hex() != point.head:
+                return [_rewritten(good + 1, links[good - base][1], size)]
         good = size
     return []
 

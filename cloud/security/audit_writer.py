@@ -13,8 +13,9 @@ import os
 import signal
 import sqlite3
 from collections.abc import Callable
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
+from typing import Any
 
 import nats
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -29,10 +30,13 @@ from cloud.ledger import Ledger, open_ledger
 from cloud.security import keys
 from cloud.security.audit import BEAT_MS, AuditCheckpoint, AuditLink, AuditState, OperationLog, canonical
 from cloud.security.audit_chain import GENESIS, Checkpoint, Suite, Tree
+from cloud.security.audit_cut import Cut
+from cloud.security.audit_retention import CutRefusedError, Retention, leaf_file, newest_cut
 
 log = logging.getLogger("kang.audit")
 CHECKPOINT_MS, CHECKPOINT_RECORDS = 60_000, 1_000
 SUBJECT = "audit.checkpoint"
+RETAIN_MS = 60_000
 _AT_ONCE = 2_000
 _SETTLING = 10_000  # ids below the newest link that may still be without one: transactions that committed late (PostgreSQL)
 
@@ -43,13 +47,18 @@ class Chainer:
     Args:
         folder: where `leaves.bin` (32 bytes a record) and `checkpoints.jsonl` are appended.
         control: the command service's store, whose own chain is anchored in every checkpoint.
+        days: retention, days; 0 = nothing is ever deleted.
+
+    Raises:
+        RetentionError: fewer than three years.
     """
 
     def __init__(self, ledger: Ledger, key: Ed25519PrivateKey, folder: Path, *, control: Path | None = None, suite: str = "sha256",
-                 now: Callable[[], int] = now_ms) -> None:
+                 now: Callable[[], int] = now_ms, days: int = 0) -> None:
         self._ledger, self._key, self._folder, self._control, self._now = ledger, key, folder, control, now
         self._suite = Suite(suite)
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self.retention = Retention(ledger, key, folder, days=days, now=now)
         self._tree = Tree(self._suite)
         self._chain = GENESIS
         self._last_id = 0
@@ -58,18 +67,24 @@ class Chainer:
 
     def _recall(self) -> None:
         """Take up where the ledger stands; the file of leaves is completed from it, never the other way round."""
-        file = self._folder / "leaves.bin"
-        held = file.stat().st_size // 32 if file.exists() else 0
+        cut = newest_cut(self._ledger, self._key.public_key())
+        base = 0
+        if cut is not None:
+            base, self._tree, self._chain, self._last_id = cut.n, cut.tree(), bytes.fromhex(cut.head), cut.record_id
+            self.retention.carry(cut)
+        self._file = leaf_file(self._folder, base)
+        held = base + (self._file.stat().st_size // 32 if self._file.exists() else 0)
         missing = bytearray()
         with self._ledger.read() as session:
-            for n, record_id, leaf, chain in session.execute(select(AuditLink.n, AuditLink.record_id, AuditLink.leaf, AuditLink.chain).order_by(AuditLink.n)):
+            for n, record_id, leaf, chain in session.execute(select(AuditLink.n, AuditLink.record_id, AuditLink.leaf, AuditLink.chain).where(AuditLink.n > base)
+                                                           .order_by(AuditLink.n)):
                 self._tree.append(bytes.fromhex(leaf))
                 self._chain, self._last_id = bytes.fromhex(chain), max(self._last_id, record_id)
                 if n > held:
                     missing += bytes.fromhex(leaf)
             newest = session.scalar(select(AuditCheckpoint).order_by(AuditCheckpoint.size.desc()).limit(1))
         if missing:
-            self._append("leaves.bin", bytes(missing))
+            self._append(self._file.name, bytes(missing))
         if newest is not None:
             self._signed_size, self._signed_ms = newest.size, newest.at_ms
 
@@ -107,11 +122,23 @@ class Chainer:
             session.merge(AuditState(id=1, beat_ms=now, process_id=os.getpid()))
         self._beat_ms = now
         if leaves:
-            self._append("leaves.bin", b"".join(leaves))
+            self._append(self._file.name, b"".join(leaves))
             for leaf in leaves:
                 self._tree.append(leaf)
             self._chain, self._last_id = chain, max(self._last_id, rows[-1].id)
         return len(rows)
+
+    def retain(self) -> Cut | None:
+        """Make the cut that is due, if one is; `retention.sweep` deletes what it covers.
+
+        Raises:
+            CutRefusedError: what would be deleted is not what was signed.
+        """
+        made = self.retention.cut()
+        if made is not None:
+            self.retention.carry(made)
+            self._file = leaf_file(self._folder, made.n)
+        return made
 
     def sign(self) -> Checkpoint:
         """Sign what stands now."""
@@ -152,7 +179,22 @@ def control_head_of(file: Path | None) -> tuple[int, str]:
 
 def chainer(settings: Settings, ledger: Ledger) -> Chainer:
     """The chainer of an installation."""
-    return Chainer(ledger, keys.signing_key(settings.credentials / "audit.ed25519"), settings.home / "audit", control=settings.home / "control.sqlite")
+    return Chainer(ledger, keys.signing_key(settings.credentials / "audit.ed25519"), settings.home / "audit", control=settings.home / "control.sqlite",
+                   days=settings.audit_days)
+
+
+def _retain(worker: Chainer) -> tuple[int, dict[str, Any] | None]:
+    """Cut and sweep a piece: (records deleted, what to say in the alarm list)."""
+    over: dict[str, Any] = {"rule": "audit_cut_refused", "wrong": False}
+    try:
+        swept = worker.retention.sweep()
+        return swept, None if swept or worker.retain() is not None else over
+    except CutRefusedError as error:
+        log.error("%s", error.message("en"))
+        return 0, {"rule": "audit_cut_refused", "severity": "critical", "zh": error.message("zh"), "en": error.message("en")}
+    except SQLAlchemyError as error:
+        log.error("nothing is deleted: %s", type(error).__name__)
+        return 0, None
 
 
 async def serve(home: Path) -> None:
@@ -164,7 +206,7 @@ async def serve(home: Path) -> None:
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
     client = None
     told: Checkpoint | None = await asyncio.to_thread(worker.newest)
-    said = 0
+    said, retained, swept = 0, 0, 0
     log.info("the chainer holds %d records", worker.size)
     while not stop.is_set():
         try:
@@ -172,6 +214,12 @@ async def serve(home: Path) -> None:
         except SQLAlchemyError as error:
             log.error("the ledger cannot be written: %s", type(error).__name__)
             made = None
+        if now_ms() - retained > RETAIN_MS or swept:
+            swept, refused = await asyncio.to_thread(_retain, worker)
+            retained = now_ms()
+            if refused is not None and client is not None:
+                with suppress(nats.errors.Error, OSError):
+                    await client.publish("alarm.own", json.dumps(refused).encode())
         told = made or told
         if told is not None and (made is not None or now_ms() - said > 10_000):
             try:

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import UTC, datetime
 
 import pytest
 
 from benchmarks.stack import Stack
+from cloud.core.retention import DAY_MS, RetentionError
+from cloud.functions.system.journal import OperationJournal
 from cloud.historian.client import ClickHouse
-from cloud.historian.flow import DayError, Flow, FlowLog, FlowReader, RetentionError, statements
+from cloud.historian.flow import DayError, Flow, FlowLog, FlowReader, FlowRetention, statements
+from cloud.ledger import Ledger
+from cloud.portal.retention import once
 
 
 @pytest.fixture(scope="module")
@@ -40,4 +45,37 @@ async def test_a_days_records_of_a_site_are_found(stack: Stack) -> None:
     assert [row["bytes_in"] for row in found] == [3, 1]
     with pytest.raises(DayError):
         await FlowReader(store).search("2026-02-30", "Asia/Shanghai")
+    store.close()
+
+
+@pytest.mark.slow
+@pytest.mark.point("P8")
+async def test_whole_months_past_their_retention_go_and_the_audit_log_says_so(stack: Stack, ledger: Ledger) -> None:
+    store = ClickHouse(stack.settings, threads=1)
+    await store.wait()
+    now, site = 1_795_500_000_000, "retained"
+    flows, reader = FlowLog(store, days=4000), FlowReader(store, days=4000)
+    for age in (500, 440, 399, 200, 1):
+        flows.note(Flow("connect", "monitoring", site, "10.0.0.9", "EdgeLink/Connect", at_ms=now - age * DAY_MS))
+    await flows.flush()
+
+    async def left() -> list[int]:
+        found = []
+        for age in (500, 440, 399, 200, 1):
+            day = datetime.fromtimestamp((now - age * DAY_MS) / 1000, UTC).strftime("%Y-%m-%d")
+            found += [age] * len(await reader.search(day, "UTC", site=site))
+        return found
+
+    assert await left() == [500, 440, 399, 200, 1]
+    job = FlowRetention(store, 4000, now=lambda: now)
+    assert await once(job, ledger) == 0
+    assert OperationJournal(ledger).rows(operation="system.network.cut") == []
+    job.days = 400
+    assert await once(job, ledger) == 2
+    assert [age for age in await left() if age < 400] == [399, 200, 1]
+    assert {500, 440}.isdisjoint(await left())
+    row = OperationJournal(ledger).rows(operation="system.network.cut")[0]
+    assert (row["operator"], row["level"]) == ("kang-retention", "warning")
+    with pytest.raises(RetentionError):
+        FlowRetention(store, 182)
     store.close()

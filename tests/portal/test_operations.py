@@ -159,4 +159,4 @@ def test_a_malformed_row_cannot_start(row: Operation) -> None:
 
 def test_every_row_is_used_by_a_route_or_named_here() -> None:
     unused = {row.name for row in operation_table()} - set(ROUTES.values())
-    assert unused == {"system.metrics.read", "interfaces.description.read"}
+    assert unused == {"system.metrics.read", "interfaces.description.read", "system.audit.cut", "system.network.cut"}  # the last two are jobs

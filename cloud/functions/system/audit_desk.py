@@ -39,6 +39,7 @@ class AuditDesk:
         """Check everything; takes about a second for 300,000 records."""
         report = verify(self.ledger, Ed25519PublicKey.from_public_bytes(self.public), self.folder, now_ms=self.now(), control=self.control)
         return {"ok": report.ok, "records": report.records, "commands": report.commands, "checkpoints": report.checkpoints, "at_ms": self.now(),
+                "cut": {"n": report.cut.n, "at_ms": report.cut.at_ms, "covered_ms": report.cut.covered_ms, "days": report.cut.days} if report.cut is not None else None,
                 "findings": [dataclasses.asdict(f) for f in report.findings]}
 
 

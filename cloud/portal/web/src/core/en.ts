@@ -608,6 +608,7 @@ export const en: Record<keyof typeof zh, string> = {
   'audit.verifying': 'Verifying…',
   'audit.ok': 'Whole: no record was altered, removed or cut off.',
   'audit.broken': '{n} findings',
+  'audit.cut': 'Records 1 to {n} (none later than {until}) were past their retention and were deleted on {at} under a signed cut; the chain goes on from the hash it kept',
   'audit.checked': 'Checked {at}: {n} records, {c} command records, {p} signed checkpoints',
   'audit.since': 'From',
   'audit.until': 'To',

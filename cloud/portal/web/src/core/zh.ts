@@ -606,6 +606,7 @@ export const zh = {
   'audit.verifying': '正在校验…',
   'audit.ok': '完整：没有任何记录被改动、缺失或截断。',
   'audit.broken': '发现 {n} 处问题',
+  'audit.cut': '第 1 至 {n} 条（最晚 {until}）保存期满，已于 {at} 依签名清除记录删除；其后的链从所留哈希接续校验',
   'audit.checked': '{at} 校验：{n} 条记录，{c} 条控制记录，{p} 个签名检查点',
   'audit.since': '从',
   'audit.until': '到',
