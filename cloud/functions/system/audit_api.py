@@ -23,9 +23,10 @@ class Filters:
 
     def __init__(self, since_ms: Whole | None = None, until_ms: Whole | None = None, operator: Annotated[str, Query(max_length=60)] = "",
                  name: Annotated[str, Query(max_length=80)] = "", about: Annotated[str, Query(max_length=120, description="object or operating point")] = "",
-                 result: Annotated[str, Query(max_length=20)] = "", channel: Annotated[str, Query(max_length=20)] = "", remote: bool = False) -> None:
+                 result: Annotated[str, Query(max_length=20)] = "", channel: Annotated[str, Query(max_length=20)] = "", remote: bool = False,
+                 level: Annotated[str, Query(max_length=20, description="info, notice, warning or alarm; empty = all")] = "") -> None:
         self.values: dict[str, Any] = {"since_ms": since_ms, "until_ms": until_ms, "operator": operator, "operation": name, "object_": about, "result": result,
-                                       "channel": channel, "remote": remote}
+                                       "channel": channel, "remote": remote, "level": level}
 
 
 def _desk(given: Services) -> AuditDesk:
