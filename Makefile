@@ -54,6 +54,9 @@ fuzz: build  ## a million hostile inputs for every decoder
 api-fuzz: build  ## schemathesis over our OpenAPI, 200 examples an operation, each role; EXAMPLES=n
 	@$(BIN)/python -m tests.portal.api_fuzz --examples $(or $(EXAMPLES),200)
 
+tls-check: build  ## sslyze against every TLS listener of a live platform, Mozilla intermediate
+	@$(BIN)/python -m tests.interop.tls_check
+
 bench-priority: build  ## the urgent class under a 400-way flood, with and without classes
 	@$(BIN)/python -m benchmarks.priority
 
@@ -84,5 +87,5 @@ clean:  ## remove what was built, the demo's data included
 	@find . -name '*_pb2*.py*' -not -path './.venv/*' -delete
 
 
-.PHONY: api-fuzz bench-priority bench-optimizers
+.PHONY: api-fuzz tls-check bench-priority bench-optimizers
 .PHONY: help env build demo up lint fast test peers simulate faults fuzz conformance bench bench-data bench-commands docs lock clean

@@ -43,6 +43,6 @@ def configuration(*, port: int, store: Path, certificate: Path, key: Path, clien
         "server_name": "kang", "host": host, "port": port, "max_payload": 4 << 20, "max_connections": 20_000,
         "write_deadline": "10s", "ping_interval": "20s", "authorization": {"timeout": 10},
         "operator": operator, "system_account": system_account, "resolver": {"type": "full", "dir": str(accounts), "allow_delete": False, "interval": "2m"},
-        "tls": {"cert_file": str(certificate), "key_file": str(key), "ca_file": str(client_ca), "verify": True, "timeout": 10, "min_version": "1.3"},
+        "tls": {"cert_file": str(certificate), "key_file": str(key), "ca_file": str(client_ca), "verify": True, "timeout": 10, "min_version": "1.3", "curve_preferences": ["X25519", "CurveP256", "CurveP384"]},
         "jetstream": {"store_dir": str(store), "max_memory_store": 64 << 20, "max_file_store": max_store_bytes, "sync_interval": "always"},
     }, indent=1)

@@ -32,7 +32,7 @@ THIRD_ZONE: Final = "third"
 ZONES: Final = (EDGE_ZONE, PLATFORM_ZONE, THIRD_ZONE)
 AGENT_LIFE: Final = dt.timedelta(days=30)
 GRACE: Final = dt.timedelta(days=90)
-_ROOT_LIFE, _ZONE_LIFE, _SERVER_LIFE = dt.timedelta(days=7300), dt.timedelta(days=1825), dt.timedelta(days=397)
+_ROOT_LIFE, _ZONE_LIFE, _SERVER_LIFE = dt.timedelta(days=7300), dt.timedelta(days=1825), dt.timedelta(days=365)
 
 
 class CertificateError(KangError):

@@ -26,6 +26,7 @@ def server_context(chain: Path, key: Path, clients: Path, *, required: bool, new
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_3 if newest_only else ssl.TLSVersion.TLSv1_2
     context.set_ciphers(CIPHERS)
+    context.set_ecdh_curve("prime256v1")  # the only group both Mozilla's profile and our certificates name; without it OpenSSL would offer P-521 and X448, too
     context.options |= ssl.OP_NO_RENEGOTIATION | ssl.OP_NO_COMPRESSION
     context.load_cert_chain(chain, key)
     context.load_verify_locations(cafile=clients)

@@ -189,8 +189,22 @@ async def test_an_administrator_has_a_clients_certificate_signed_and_the_one_bef
     assert {r["operation"] for r in rows} >= {"interfaces.client.certificate"}
 
 
-def test_the_listener_speaks_nothing_older_than_tls_1_2(outside: Outside) -> None:
+def test_the_listener_speaks_mozillas_intermediate_profile(outside: Outside) -> None:
     made = context(outside.folder / "credentials")
     assert made.minimum_version == ssl.TLSVersion.TLSv1_2
     assert {c["name"] for c in made.get_ciphers()} <= {
         "TLS_AES_256_GCM_SHA384", "TLS_CHACHA20_POLY1305_SHA256", "TLS_AES_128_GCM_SHA256", "ECDHE-ECDSA-AES128-GCM-SHA256", "ECDHE-ECDSA-AES256-GCM-SHA384", "ECDHE-ECDSA-CHACHA20-POLY1305"}
+
+
+async def test_a_curve_outside_the_profile_is_refused_and_one_inside_is_taken(outside: Outside) -> None:
+    chain, key, _ = outside.pair("third", "curves")
+    for curve, taken in (("secp521r1", False), ("prime256v1", True)):
+        trust = ssl.create_default_context(cafile=str(outside.folder / "credentials" / "edge-ca.pem"))
+        trust.load_cert_chain(chain, key)
+        trust.set_ecdh_curve(curve)
+        async with httpx.AsyncClient(base_url=f"https://localhost:{outside.port}/api/v1/", verify=trust) as caller:
+            try:
+                answer = (await caller.get("projects")).status_code
+            except httpx.TransportError:
+                answer = 0
+        assert answer == (401 if taken else 0), curve
