@@ -10,6 +10,7 @@ import time
 import numpy as np
 
 from benchmarks.optimizers.cases import as_json
+from benchmarks.optimizers.drawn import hostile
 from benchmarks.optimizers.environments import PeerError, ask
 from benchmarks.report import QUICK, Report, quantile
 from optimizers.checker import check
@@ -18,7 +19,6 @@ from optimizers.methods.dispatch import Dispatcher
 from optimizers.shortfall import TOLERANCE, shortfalls
 from optimizers.specification import Community
 from optimizers.validation import plannable
-from tests.optimizers.cases import hostile
 
 
 def expressible(community: Community) -> bool:

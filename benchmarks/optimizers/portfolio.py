@@ -9,13 +9,13 @@ import time
 import numpy as np
 from scipy import sparse
 
+from benchmarks.optimizers.drawn import ordinary
 from benchmarks.report import QUICK, Report
 from optimizers.formulations.dispatch import program
 from optimizers.methods.highs import Solver
 from optimizers.methods.portfolio import Column, LocalPool, Pool, ProcessPool, Split, master, split, whole_split
 from optimizers.specification import Array, Community
 from optimizers.validation import plannable
-from tests.optimizers.cases import ordinary
 
 STEPS = np.arange(68, 76)
 RHO, STEP_H = 10.0, 0.25
