@@ -16,7 +16,7 @@ for _variable in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"):
 from benchmarks.report import QUICK, Report  # noqa: E402
 
 ROWS = {"B1": "single:run", "B2": "rolling:run", "B3": "hostile:run", "B4": "portfolio:run", "B5": "measured_load:baselines", "B6": "measured_load:forecasts", "tariff": "rating:run",
-        "alone": "alone:run"}
+        "FMI": "closed_loop:run", "alone": "alone:run"}
 
 
 def markdown(report: Report, path: Path) -> None:
