@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from nats.aio.msg import Msg
 from sqlalchemy import delete
 
@@ -25,6 +26,7 @@ from cloud.functions.devices.directory import LedgerDirectory
 from cloud.functions.system.journal import AuditLagError
 from cloud.ledger import Ledger, open_ledger
 from cloud.security.audit import AuditState, record
+from cloud.security.audit_writer import Chainer
 from tests.support import community
 
 
@@ -125,6 +127,7 @@ async def service(stack: Stack) -> AsyncIterator[tuple[ControlClient, Ledger, in
         said.append(json.loads(message.data))
 
     await bus.subscribe("alarm.own", cb=hear)
+    Chainer(ledger, Ed25519PrivateKey.generate(), stack.settings.home / "audit").step()  # links what registering left, and lives no more
     with ledger.write() as session:
         session.execute(delete(AuditState))
     running = Service(stack.settings, bus)

@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from benchmarks.stack import Stack
-from cloud.core.clock import now_ms
 from cloud.functions.system.journal import OperationJournal
 from cloud.historian.client import ClickHouse
 from cloud.historian.reader import Reader
@@ -18,7 +18,7 @@ from cloud.historian.writer import Writer
 from cloud.ledger import Ledger
 from cloud.portal.audit_watch import AuditWatch
 from cloud.portal.own_alarms import Own, OwnAlarms
-from cloud.security.audit import AuditState
+from cloud.security.audit_writer import Chainer
 
 pytestmark = pytest.mark.slow
 
@@ -85,8 +85,7 @@ class Heard:
 @pytest.mark.point("P7")
 async def test_an_agent_that_holds_a_contradiction_raises_a_critical_alarm_of_its_project(stack: Stack, ledger: Ledger, tmp_path: Path) -> None:
     client = await store(stack)
-    with ledger.write() as session:
-        session.merge(AuditState(id=1, beat_ms=now_ms(), process_id=1))
+    Chainer(ledger, Ed25519PrivateKey.generate(), tmp_path / "audit").step()
     heard = Heard()
     watch = AuditWatch(OperationJournal(ledger, late=tmp_path / "late.jsonl"), OwnAlarms(Writer(client), Reader(client)), heard)
 

@@ -16,5 +16,7 @@ OPERATIONS = (
     Operation("devices.agent.withdraw", "撤回注册邀请", "Withdraw an invitation", BOXES, changes=True, label="control", level="notice", factor_s=STEP_UP_S),
     Operation("devices.agent.revoke", "吊销代理", "Revoke an agent", BOXES, changes=True, label="control", level="warning", factor_s=STEP_UP_S),
     Operation("devices.agent.clear", "解除克隆嫌疑", "End the suspicion of a clone", BOXES, changes=True, label="control", level="warning", factor_s=STEP_UP_S),
+    *(Operation(f"devices.{what}.register", f"登记{zh}（命令行或作业）", f"Register {en} (command line or job)", frozenset({Role.ENGINEER}), changes=True, level="notice", scope="platform")
+      for what, zh, en in (("region", "区域", "a region"), ("project", "项目", "a project"), ("agent", "边缘代理", "an agent"), ("template", "设备模板", "a device template"), ("device", "设备", "devices"))),
     Operation("devices.catalogue.read", "查看测点目录", "See the point catalogue", EVERYONE, label="public"),
 )

@@ -1,6 +1,6 @@
 """Registers who exists (设备接入): regions, projects, agents, templates, devices. Registering the same code again updates it.
 
-Every change raises the directory's revision and leaves a domain event, in one transaction.
+Every change raises the directory's revision, leaves a domain event and an audit row with digests of before and after, in one transaction.
 Must not know: FastAPI, Ray, who reads the directory.
 """
 
@@ -19,10 +19,13 @@ from cloud.core.clock import now_ms
 from cloud.functions.devices.errors import RegistrationError, TemplateFrozen
 from cloud.functions.devices.tables import Agent, Device, DeviceTemplate, Project, Region, TemplatePoint
 from cloud.functions.devices.templates import read_template
-from cloud.ledger import Ledger, announce, bump
+from cloud.ledger import Base, Ledger, announce, bump
+from cloud.security import audit
 from protos.points import BY_KEY
 
 DIRECTORY = "directory"
+#: More devices than this registered at once leave one audit row together.
+EACH = 50
 AGENTS = "agents"
 
 
@@ -78,8 +81,10 @@ class DeviceService:
         with self._ledger.write() as session:
             if parent is not None and session.get(Region, parent) is None:
                 raise _refuse("region", code, f"没有上级区域“{parent}”", f"there is no parent region '{parent}'")
-            session.merge(Region(code=code, name_zh=name_zh, name_en=name_en, parent_code=parent))
+            before = _document(session.get(Region, code))
+            row = session.merge(Region(code=code, name_zh=name_zh, name_en=name_en, parent_code=parent))
             self._changed(session, "region", code)
+            self._audit(session, "region", code, before, _document(row))
 
     def register_project(self, new: NewProject) -> int:
         """Register or update a project.
@@ -103,6 +108,7 @@ class DeviceService:
             if session.get(Region, new.region) is None:
                 raise _refuse("project", new.code, f"没有区域“{new.region}”", f"there is no region '{new.region}'")
             row = session.scalar(select(Project).where(Project.code == new.code))
+            before = _document(row)
             if row is None:
                 row = Project(code=new.code, created_ms=self._now_ms())
                 session.add(row)
@@ -111,6 +117,7 @@ class DeviceService:
             row.dedicated_host, row.attributes = new.dedicated_host, dict(new.attributes)
             session.flush()
             self._changed(session, "project", row.id)
+            self._audit(session, "project", row.id, before, _document(row))
             return row.id
 
     def register_agent(self, agent_id: str, project_id: int, *, signing_public: bytes, box_public: bytes, uplink: str,
@@ -129,6 +136,7 @@ class DeviceService:
             if session.get(Project, project_id) is None:
                 raise _refuse("agent", agent_id, f"没有项目 {project_id}", f"there is no project {project_id}")
             row = session.get(Agent, agent_id)
+            before = _document(row)
             if row is None:
                 row = Agent(agent_id=agent_id, project_id=project_id, created_ms=self._now_ms())
                 session.add(row)
@@ -137,6 +145,7 @@ class DeviceService:
             row.signing_public, row.box_public, row.uplink = signing_public, box_public, uplink
             row.certificate_serial, row.revoked = certificate_serial, False
             self._changed(session, "agent", agent_id)
+            self._audit(session, "agent", agent_id, before, _document(row))
 
     def revoke_agent(self, agent_id: str) -> None:
         """Refuse an agent from now on (吊销)."""
@@ -144,8 +153,10 @@ class DeviceService:
             row = session.get(Agent, agent_id)
             if row is None:
                 raise _refuse("agent", agent_id, "未登记", "it is not registered")
+            before = _document(row)
             row.revoked = True
             self._changed(session, "agent", agent_id)
+            self._audit(session, "agent", agent_id, before, _document(row))
 
     def register_template(self, document: Mapping[str, Any]) -> str:
         """Register a template document (the edge's YAML, parsed).
@@ -173,6 +184,7 @@ class DeviceService:
                 template_id=row.id, point_id=p.point_id, low=p.low, high=p.high, resolution=p.resolution, max_silent_s=p.max_silent_s,
                 writable=p.writable, verify_within_s=p.verify_within_s) for p in template.points.values())
             self._changed(session, "template", name)
+            self._audit(session, "template", name, None, _document(row))
         return name
 
     def register_device(self, project_id: int, new: NewDevice) -> int:
@@ -195,10 +207,24 @@ class DeviceService:
             known = {row.code: row for row in session.scalars(select(Device).where(Device.project_id == project_id))}
             templates = _newest(session)
             ids: dict[str, int] = {}
+            changed: dict[str, tuple[dict[str, Any] | None, dict[str, Any] | None]] = {}
             for new in devices:
+                before = _document(known.get(new.code))
                 ids[new.code] = self._device(session, project_id, new, agents, known, templates)
+                changed[new.code] = (before, _document(known[new.code]))
             self._changed(session, "project.devices", project_id)
+            self._audit_devices(session, project_id, ids, {code: pair for code, pair in changed.items() if pair[0] != pair[1]})
             return ids
+
+    def _audit_devices(self, session: Session, project_id: int, ids: Mapping[str, int],
+                       changed: Mapping[str, tuple[dict[str, Any] | None, dict[str, Any] | None]]) -> None:
+        """A row for each device; a whole plant registered at once is one act and one row."""
+        if len(changed) <= EACH:
+            for code, (before, after) in changed.items():
+                self._audit(session, "device", ids[code], before, after)
+        else:
+            self._audit(session, "device", f"project {project_id}", {code: before for code, (before, _) in changed.items()}, {code: after for code, (_, after) in changed.items()},
+                        count=len(changed))
 
     def _device(self, session: Session, project_id: int, new: NewDevice, agents: set[str], known: dict[str, Device],
                 templates: Mapping[str, tuple[int, frozenset[int]]]) -> int:
@@ -225,11 +251,24 @@ class DeviceService:
         session.flush()
         return row.id
 
+    def _audit(self, session: Session, what: str, key: object, before: Any, after: Any, **detail: Any) -> None:
+        """What is registered again as it was leaves no row."""
+        if before != after:
+            audit.record(session, f"devices.{what}.register", at_ms=self._now_ms(), target=f"{what}/{key}", object_=f"{what}/{key}", before=before, after=after, level="notice", detail=detail)
+
     def _changed(self, session: Session, what: str, key: object) -> None:
         announce(session, f"devices.{what}.registered", key, {}, now_ms=self._now_ms())
         bump(session, DIRECTORY)
         if what == "agent":
             bump(session, AGENTS)
+
+
+def _document(row: Base | None) -> dict[str, Any] | None:
+    """A row as it is hashed for the audit: every column, bytes as hex; None when there is none."""
+    if row is None:
+        return None
+    given = ((column.key, getattr(row, column.key)) for column in row.__mapper__.column_attrs)
+    return {name: value.hex() if isinstance(value, bytes) else value for name, value in given}
 
 
 def _newest(session: Session) -> dict[str, tuple[int, frozenset[int]]]:

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
-from sqlalchemy import event
+from sqlalchemy import event, select
 
 from cloud.functions.devices.directory import LedgerDirectory
 from cloud.functions.devices.errors import RegistrationError, TemplateError, TemplateFrozen
-from cloud.functions.devices.service import DeviceService, NewDevice, NewProject
+from cloud.functions.devices.service import EACH, DeviceService, NewDevice, NewProject
 from cloud.functions.devices.templates import Writing, writings
 from cloud.ledger import Ledger
+from cloud.security.audit import OperationLog
 from protos.points import BY_KEY
 from tests.support import templates
 
@@ -149,3 +151,41 @@ def test_the_directory_sees_a_change_made_elsewhere_and_reads_nothing_otherwise(
     agent = directory.agent("edge-1")
     assert agent is not None and agent.revoked
     assert [a.agent_id for a in directory.agents(project_id)] == ["edge-1"]
+
+
+def rows_of(ledger: Ledger, object_: str) -> list[tuple[str, str, str]]:
+    with ledger.read() as session:
+        return [(r.operation, r.before, r.after) for r in session.scalars(select(OperationLog).where(OperationLog.object == object_).order_by(OperationLog.id))]
+
+
+@pytest.mark.point("19")
+def test_every_registration_leaves_digests_of_before_and_after_and_none_when_nothing_changed(ledger: Ledger) -> None:
+    service, project_id = registered(ledger)
+    device = NewDevice("B1", "旧名", "Old", "edge-1", "electric_boiler_test")
+    device_id = service.register_device(project_id, device)
+    service.register_device(project_id, device)
+    service.register_device(project_id, replace(device, rated_kw=900.0))
+    first, second = rows_of(ledger, f"device/{device_id}")
+    assert first[:2] == ("devices.device.register", "")
+    assert (second[1], len(second[2])) == (first[2], 64)
+    assert second[2] != first[2]
+    service.register_project(PROJECT)
+    service.register_project(replace(PROJECT, heated_area_m2=12_500.0))
+    made, changed = rows_of(ledger, f"project/{project_id}")
+    assert (made[1], changed[1]) == ("", made[2])
+    service.revoke_agent("edge-1")
+    admitted, revoked = rows_of(ledger, "agent/edge-1")
+    assert (admitted[1], revoked[1]) == ("", admitted[2])
+    assert [row[:2] for row in rows_of(ledger, "region/bj")] == [("devices.region.register", "")]
+    assert [row[:2] for row in rows_of(ledger, "template/electric_boiler_test@1")] == [("devices.template.register", "")]
+
+
+def test_a_plant_registered_at_once_is_one_act_and_a_refused_one_leaves_nothing(ledger: Ledger) -> None:
+    service, project_id = registered(ledger)
+    rooms = [NewDevice(f"R{k}", f"{k}", f"{k}", "edge-1", "room_test") for k in range(EACH + 1)]
+    with pytest.raises(RegistrationError):
+        service.register_devices(project_id, [*rooms, NewDevice("X", "x", "x", "nobody", "room_test")])
+    assert rows_of(ledger, f"device/project {project_id}") == []
+    service.register_devices(project_id, rooms)
+    service.register_devices(project_id, rooms)
+    assert len(rows_of(ledger, f"device/project {project_id}")) == 1
