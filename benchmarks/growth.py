@@ -33,8 +33,8 @@ ACTORS = (10,) if QUICK else (10, 50)
 CYCLE_S = 15.0
 CYCLES = 2
 COMMANDS = 100 if QUICK else 200
-ONLY = ("nats", "store", "control", "gateway", "ray", "runtime", "portal")
-PLATFORM = ("nats", "store", "control", "gateway", "portal", "host", "ray", "runtime")
+ONLY = ("nats", "store", "audit", "control", "gateway", "ray", "runtime", "portal")
+PLATFORM = ("nats", "store", "audit", "control", "gateway", "portal", "host", "ray", "runtime")
 
 
 def measure(report: Report, home: Path) -> None:
