@@ -19,10 +19,11 @@ from cloud.functions.devices.agents_service import AgentService, BoxKeys
 from cloud.functions.devices.directory import LedgerDirectory
 from cloud.gateways.enrolment import platform_facts
 from cloud.ledger import migrate, open_ledger
+from cloud.runtime import loopback
 from cloud.runtime.placement import DEDICATED, partition_for
 from cloud.security import keys
 from cloud.security.authority import AuthorityClient, AuthorityUnavailableError
-from cloud.security.certificates import PLATFORM_ZONE, THIRD_ZONE
+from cloud.security.certificates import PLATFORM_ZONE, THIRD_ZONE, closed_circle
 from cloud.security.nats_tokens import valid_user_key
 from protos.errors import KangError
 
@@ -51,6 +52,7 @@ def prepare(settings: Settings) -> None:
     _fix_partitions(settings)
     keys.nkey_seed(credentials / "nats-platform.seed")
     keys.shared_secret(credentials / "ray.token")
+    closed_circle(credentials, "ray", ["localhost", "127.0.0.1"])
     ledger = open_ledger(settings.effective_ledger_url)
     migrate(ledger)
     ledger.close()
@@ -99,6 +101,8 @@ def own_ports(settings: Settings) -> dict[str, int]:
     ports = {"portal_port": settings.portal_port, "gateway_port": settings.gateway_port, "enrolment_port": settings.enrolment_port}
     if settings.interfaces_port:
         ports["interfaces_port"] = settings.interfaces_port
+    if settings.interfaces_grpc_port:
+        ports["interfaces_grpc_port"] = settings.interfaces_grpc_port
     if not settings.nats_url:
         ports["nats_port"] = settings.nats_port
     if not settings.historian_url:
@@ -129,7 +133,7 @@ def children(settings: Settings) -> list[Child]:
         temporary.parent.mkdir(mode=0o700)  # Ray opens its own directories to everybody; nobody else passes this one
         found.append(Child("ray", [
             python, "-m", "cloud.runtime.head", "start", "--head", "--block", "--disable-usage-stats", "--include-dashboard=false", f"--port={settings.ray_port}",
-            "--node-ip-address=127.0.0.1", f"--object-store-memory={memory}", f"--num-cpus={os.cpu_count() or 2}", f"--temp-dir={temporary}",
+            f"--node-ip-address={loopback.HERE}", f"--object-store-memory={memory}", f"--num-cpus={os.cpu_count() or 2}", f"--temp-dir={temporary}",
             "--min-worker-port=20000", "--max-worker-port=20999",
             "--no-monitor", "--include-log-monitor=false"], lambda: port_open(settings.ray_port), environment=ray, with_=("runtime",), ready_s=120))
     found.append(Child("runtime", [python, "-m", "cloud.runtime.main", "--home", home], environment=ray))
@@ -147,8 +151,12 @@ def authority_answers(settings: Settings) -> bool:
 
 
 def ray_environment(settings: Settings) -> dict[str, str]:
-    """Ray with token authentication, and without what an installation of ours does not need."""
+    """Ray with token authentication, one of our own with mutual TLS and on loopback alone, and without what an installation of ours does not need."""
+    mine, here = settings.credentials, {}
+    if not settings.ray_address:
+        here = {loopback.VARIABLE: "1", "RAY_USE_TLS": "1", "RAY_TLS_SERVER_CERT": str(mine / "ray.pem"), "RAY_TLS_SERVER_KEY": str(mine / "ray.key"), "RAY_TLS_CA_CERT": str(mine / "ray-ca.pem")}
     return {
+        **here,
         "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(settings.credentials / "ray.token"), "RAY_DEDUP_LOGS": "0", "RAY_USAGE_STATS_ENABLED": "0",
         "RAY_gcs_rpc_server_reconnect_timeout_s": "5", "RAY_prestart_worker_first_driver": "0", "RAY_enable_metrics_collection": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
         "RAY_worker_niceness": "0",  # Ray would start hosts at nice 15: starved by everything else on a busy machine

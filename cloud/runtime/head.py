@@ -7,11 +7,14 @@ from __future__ import annotations
 
 import sys
 
+from cloud.runtime.loopback import stay_here
+
 
 def main() -> None:
     """`python -m cloud.runtime.head start --head ...`."""
     from ray.scripts import scripts
 
+    stay_here()
     scripts.get_ray_client_dependency_error = lambda: ImportError("the Ray Client server is not wanted here")
     sys.exit(scripts.main())
 

@@ -28,6 +28,7 @@ from cloud.historian.schema import create
 from cloud.historian.seal import Sealer
 from cloud.ledger import open_ledger
 from cloud.runtime.host import ProjectHost
+from cloud.runtime.loopback import stay_here
 from cloud.runtime.placement import plan_hosts
 
 log = logging.getLogger("kang.runtime")
@@ -134,6 +135,7 @@ def main(argv: list[str] | None = None) -> None:
         time.sleep(0.2)
     while True:
         try:
+            stay_here()
             ray.init(address=settings.ray_address or f"127.0.0.1:{settings.ray_port}", namespace=NAMESPACE, log_to_driver=False, logging_level=logging.WARNING)
             break
         except (ConnectionError, RuntimeError, RayError) as error:

@@ -139,13 +139,7 @@ class Authority:
         Raises:
             CertificateError: the request is refused.
         """
-        names: list[x509.GeneralName] = []
-        for host in hosts:
-            try:
-                names.append(x509.IPAddress(ipaddress.ip_address(host)))
-            except ValueError:
-                names.append(x509.DNSName(host))
-        return self._chain(self._issue(request_pem, common_name, names, ExtendedKeyUsageOID.SERVER_AUTH, _SERVER_LIFE))
+        return self._chain(self._issue(request_pem, common_name, _names(hosts), ExtendedKeyUsageOID.SERVER_AUTH, _SERVER_LIFE))
 
     def client(self, request_pem: bytes, identity: str, *, life: dt.timedelta = AGENT_LIFE) -> tuple[bytes, str, int]:
         """A client's certificate: the identity given here becomes its URI name, whatever the request says.
@@ -233,6 +227,27 @@ class Pki:
         self.publish()
 
 
+def closed_circle(folder: Path, name: str, hosts: Iterable[str]) -> None:
+    """Files for processes that speak to each other alone: `name`.pem and .key, good as server and as client, and `name`-ca.pem, whose key is thrown away.
+
+    Nobody can ever be given another certificate of it. Made anew when absent or within 30 days of its end. Args: hosts: addresses and names they are reached under.
+    """
+    chain = folder / f"{name}.pem"
+    if chain.exists() and x509.load_pem_x509_certificate(chain.read_bytes()).not_valid_after_utc - dt.datetime.now(dt.UTC) > dt.timedelta(days=30):
+        return
+    authority, key, now = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1()), dt.datetime.now(dt.UTC)
+    issuer = _name(f"Kang {name} circle")
+    anchor = _authority(x509.CertificateBuilder().subject_name(issuer).issuer_name(issuer), authority.public_key(), _SERVER_LIFE, 0).sign(authority, hashes.SHA256())
+    made = (x509.CertificateBuilder().subject_name(_name(name)).issuer_name(issuer).public_key(key.public_key()).serial_number(x509.random_serial_number())
+            .not_valid_before(now - dt.timedelta(hours=1)).not_valid_after(now + _SERVER_LIFE)
+            .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True).add_extension(x509.SubjectAlternativeName(_names(hosts)), critical=False)
+            .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]), critical=False)
+            .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(authority.public_key()), critical=False).sign(authority, hashes.SHA256()))
+    write_secret(folder / f"{name}.key", key_pem(key))
+    (folder / f"{name}-ca.pem").write_bytes(_pem(anchor))
+    chain.write_bytes(_pem(made))
+
+
 def fingerprint(certificate: x509.Certificate) -> str:
     """SHA-256 of a certificate as 64 lower-case hex digits."""
     return certificate.fingerprint(hashes.SHA256()).hex()
@@ -273,6 +288,16 @@ def _authority(builder: x509.CertificateBuilder, public: ec.EllipticCurvePublicK
     return (builder.public_key(public).serial_number(x509.random_serial_number()).not_valid_before(now - dt.timedelta(hours=1)).not_valid_after(now + life)
             .add_extension(x509.BasicConstraints(ca=True, path_length=path_length), critical=True).add_extension(usage, critical=True)
             .add_extension(x509.SubjectKeyIdentifier.from_public_key(public), critical=False))
+
+
+def _names(hosts: Iterable[str]) -> list[x509.GeneralName]:
+    names: list[x509.GeneralName] = []
+    for host in hosts:
+        try:
+            names.append(x509.IPAddress(ipaddress.ip_address(host)))
+        except ValueError:
+            names.append(x509.DNSName(host))
+    return names
 
 
 def _load_key(pem: bytes) -> ec.EllipticCurvePrivateKey:
