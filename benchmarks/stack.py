@@ -41,8 +41,9 @@ class Stack:
     """Processes of one installation; a context manager that ends them all."""
 
     def __init__(self, home: Path, only: Iterable[str] = ALL, **overrides: Any) -> None:
-        portal, gateway, nats, store, ray, enrolment, interfaces = free_ports(7)
-        ports: dict[str, Any] = {"portal_port": portal, "gateway_port": gateway, "enrolment_port": enrolment, "interfaces_port": interfaces, "nats_port": nats, "store_port": store, "ray_port": ray, **overrides}
+        portal, gateway, nats, store, ray, enrolment, interfaces, open_grpc = free_ports(8)
+        ports: dict[str, Any] = {"portal_port": portal, "gateway_port": gateway, "enrolment_port": enrolment, "interfaces_port": interfaces, "interfaces_grpc_port": open_grpc,
+                                 "nats_port": nats, "store_port": store, "ray_port": ray, **overrides}
         self.settings: Settings = load(home, **ports)
         self.only = tuple(only)
         prepare(self.settings)

@@ -34,7 +34,7 @@ from cloud.historian.flow import FlowLog, FlowReader, FlowRetention
 from cloud.historian.reader import Reader
 from cloud.historian.writer import Writer
 from cloud.ledger import open_ledger
-from cloud.portal import own_alarms, retention
+from cloud.portal import open_grpc, own_alarms, retention
 from cloud.portal.app import create_app, operation_table
 from cloud.portal.audit_watch import AuditWatch
 from cloud.portal.feed import Feed
@@ -78,9 +78,12 @@ async def serve(home: Path) -> None:
     config = uvicorn.Config(create_app(services), host=settings.portal_host, port=settings.portal_port, log_config=None, access_log=False, timeout_graceful_shutdown=3, workers=1)
     server = uvicorn.Server(config)
     outside = await listen(config.app, settings)
+    grpc_outside = await open_grpc.listen(config.app, settings)
     await server.serve()
     if outside is not None:
         outside.close()
+    if grpc_outside is not None:
+        await grpc_outside.stop(1)
     watching.cancel()
     recording.cancel()
     expiring.cancel()

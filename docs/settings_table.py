@@ -24,6 +24,7 @@ ZH = {
     "timezone": "汇总与报表切分日期所用时区", "heartbeat_s": "告知采集代理的心跳间隔，秒",
     "enrolment_port": "边缘盒注册与续期监听端口（TLS）", "public_host": "边缘盒到达本安装所用的名称或地址；留空为 gateway_host",
     "interfaces_host": "外部系统接口监听地址", "interfaces_port": "外部系统接口监听端口（双向 TLS，令牌绑定证书）；0 = 不监听",
+    "interfaces_grpc_port": "外部系统 gRPC 接口监听端口；0 = 不监听",
     "password_days": "口令须更换的天数；0 = 不强制更换",
     "audit_days": "审计记录保存天数，到期以签名清除记录删除；0 = 永不删除；至少 1098（三年）", "network_days": "网络记录保存天数；至少 183",
 }

@@ -37,6 +37,7 @@ class Settings:
         enrolment_port: port of the listener where boxes enrol and renew (TLS).
         interfaces_host: address the listener of external systems listens on.
         interfaces_port: port of the listener of external systems (mutual TLS, certificate-bound tokens); 0 = none.
+        interfaces_grpc_port: port of the same for gRPC; 0 = none.
         public_host: name or address under which boxes reach this installation; "" = gateway_host.
         nats_url: given NATS, or "".
         nats_host: address our own nats-server listens on; a NATS agent on another machine needs one it can reach.
@@ -64,6 +65,7 @@ class Settings:
     enrolment_port: int = 8424
     interfaces_host: str = "127.0.0.1"
     interfaces_port: int = 8425
+    interfaces_grpc_port: int = 8427
     public_host: str = ""
     nats_url: str = ""
     nats_host: str = "127.0.0.1"

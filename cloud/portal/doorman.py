@@ -102,6 +102,9 @@ class Doorman:
         if client is not None and row is not None and not row.open and row.name != "interfaces.self.read" and row.name not in client.operations:
             self._guard.refused += 1
             raise ClientScopeError(what_zh=row.zh, what_en=row.en)
+        if row is not None and row.name in _STREAMS and client is not None and self._clients is not None:
+            await self._streaming(scope, receive, send, client, request)
+            return
         if row is None or row.name in _STREAMS:
             await self._app(scope, receive, send)
             return
@@ -130,6 +133,25 @@ class Doorman:
         finally:
             if use is not None and self._clients is not None:
                 self._clients.end(use, status[0] or 500, time.monotonic() - started)
+
+    async def _streaming(self, scope: Scope, receive: Receive, send: Send, client: ExternalClient, request: Request) -> None:
+        """An external system's stream: it costs a call when it opens, and stands in the live list while it is open; it holds no slot."""
+        assert self._clients is not None
+        if client.hidden_fields:  # events are not filtered, so whoever may not see everything gets none
+            raise ClientScopeError(what_zh="实时推送（该接口有隐藏字段）", what_en="the live stream (this client has hidden fields)")
+        self._clients.spend(client)
+        use = self._clients.begin(client, request.client.host if request.client else "")
+        started, status = time.monotonic(), [0]
+
+        async def counted(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                status[0] = message["status"]
+            await send(message)
+
+        try:
+            await self._app(scope, receive, counted)
+        finally:
+            self._clients.end(use, status[0] or 500, time.monotonic() - started)
 
     async def _client(self, request: Request) -> ExternalClient | None:
         scheme, _, bearer = request.headers.get("authorization", "").partition(" ")

@@ -160,7 +160,7 @@ async def live(request: Request, who: Watcher, given: Given, watching: Annotated
     streams: LiveStreams = request.app.state.streams
     stream = streams.open(who.session, lambda event: _sees(who, event))
     stream.subscribe(*watching)
-    touching = asyncio.create_task(_touch(given, who, stream))
+    touching = asyncio.create_task(_touch(given, who, stream) if who.kind != "client" else _valid(given, request, stream))
     try:
         yield ServerSentEvent(event="hello", raw_data=json.dumps({"stream_id": stream.id, "now_ms": given.now()}), retry=2000)
         async for event in stream.events():
@@ -197,6 +197,14 @@ async def _touch(given: Services, who: Principal, stream: Any) -> None:
     """An open page is a present person: the session slides on while the stream lives, and the stream ends with the session."""
     while await given.sessions.touch(who):  # noqa: ASYNC110 - nobody signals the passing of time
         await asyncio.sleep(60)
+    stream.end()
+
+
+async def _valid(given: Services, request: Request, stream: Any) -> None:
+    """An external system's stream ends with its token, and within seconds when the client is changed or disabled."""
+    token = request.headers.get("authorization", "").partition(" ")[2]
+    while given.clients is not None and await given.clients.authenticate(token) is not None:  # noqa: ASYNC110 - nobody signals the passing of time
+        await asyncio.sleep(2)
     stream.end()
 
 
