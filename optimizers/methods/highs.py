@@ -89,10 +89,16 @@ class Solver:
         self._highs.changeColsBounds(len(p.whole), p.whole.astype(np.int32), fixed, fixed)
         return self._run(p, keep=False)
 
-    def priced(self, p: Program, columns: Index, cost: Array) -> Answer:
-        """Relaxed, with other costs on some columns; the program stays passed for `recosted`."""
+    def priced(self, p: Program, columns: Index, cost: Array, *, basis: Any = None) -> Answer:
+        """Relaxed, with other costs on some columns, from the basis of a like program if one is given; the program stays passed for `recosted`."""
         self._pass(p, p.lower, p.upper, whole=False)
+        if basis is not None:
+            self._highs.setBasis(basis)
         return self.recosted(p, columns, cost)
+
+    def basis(self) -> Any:
+        """Where the last run ended, for `priced` of a program with the same columns and rows."""
+        return self._highs.getBasis()
 
     def recosted(self, p: Program, columns: Index, cost: Array) -> Answer:
         """The program last passed, with other costs on some columns: the basis stays."""

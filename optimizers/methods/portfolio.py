@@ -23,6 +23,9 @@ __all__ = ["Column", "LocalPool", "Master", "Pool", "ProcessPool", "Split", "mas
 
 #: HiGHS's own numbers of simplex strategies.
 _DUAL, _PRIMAL = 1, 4
+#: Whole plans are asked for at so many times the relaxed prices: a choice on both sides of them.
+_AROUND = (0.7, 1.0, 1.3)
+_MORE = (0.0, 0.4, 0.85, 1.15, 1.7)
 
 
 @dataclass(slots=True)
@@ -68,33 +71,30 @@ def split(pool: Pool, target_kw: Array, step_h: float, *, shortfall_yuan_kwh: fl
         shortfall_yuan_kwh: price of what is not reached.
         gap: relative gap to stop at.
         rounds: most pricing rounds.
-        stored: columns of an earlier split, to start from.
+        stored: columns of an earlier split, to start from: at least one of every project.
     """
     began, clocked = time.perf_counter(), _Clocked(pool)
     rho = shortfall_yuan_kwh * step_h
     count = len(target_kw)
-    columns = [*stored, *clocked.price(np.zeros(count)), *clocked.price(np.full(count, rho))]
+    columns = list(stored) if stored else [*clocked.price(np.zeros(count)), *clocked.price(np.full(count, rho))]
     best_bound, best_price = -np.inf, np.zeros(count)
     mix = Master(sorted({c.project for c in columns}), target_kw, rho)
     mix.add(columns)
     answer = mix.mixed()
-    done = 0
+    done, missed = 0, False
     while done < rounds:
         done += 1
-        # Stabilised: half way between the best dual point known and the master's newest.
-        asked = 0.4 * answer.prices + 0.6 * best_price if np.isfinite(best_bound) else answer.prices
-        for at in (asked, answer.prices):
-            new = clocked.price(at)
-            bound = float(sum(c.cost + at @ c.profile for c in new) - at @ target_kw)
-            columns += new
-            mix.add(new)
-            if bound > best_bound:
-                best_bound, best_price = bound, at
-            answer = mix.mixed()
-            if _gap(answer.cost, best_bound) <= gap:
-                break
-            if at is asked and np.allclose(asked, answer.prices):
-                break
+        # Stabilised (Wentges 1997): between the best dual point known and the master's newest, which prices wildly at first. When that brings no column
+        # the master can use, the next round asks at the master's own prices: then none, too, would be the proof.
+        at = answer.prices if missed or not np.isfinite(best_bound) else 0.4 * answer.prices + 0.6 * best_price
+        new = clocked.price(at)
+        bound = float(sum(c.cost + at @ c.profile for c in new) - at @ target_kw)
+        columns += new
+        mix.add(new)
+        if bound > best_bound:
+            best_bound, best_price = bound, at
+        before, answer = answer.cost, mix.mixed()
+        missed = answer.cost > before - 1e-7 * abs(before)
         if _gap(answer.cost, best_bound) <= gap:
             break
     answer.bound, answer.gap, answer.columns, answer.rounds = best_bound, _gap(answer.cost, best_bound), columns, done
@@ -102,16 +102,28 @@ def split(pool: Pool, target_kw: Array, step_h: float, *, shortfall_yuan_kwh: fl
     return answer
 
 
-def whole_split(pool: Pool, relaxed: Split, target_kw: Array, step_h: float, *, shortfall_yuan_kwh: float = 10.0, seconds: float = 10.0) -> Split:
-    """One executable column for every project, statuses whole, near a relaxed split; the gap is against the relaxed bound."""
+def whole_split(pool: Pool, relaxed: Split, target_kw: Array, step_h: float, *, shortfall_yuan_kwh: float = 10.0, gap: float = 0.01, seconds: float = 10.0) -> Split:
+    """One executable column for every project, statuses whole, near a relaxed split; the gap is against the relaxed bound.
+
+    Args:
+        pool: the projects.
+        relaxed: what `split` gave for the same target.
+        target_kw: (K,) as of `split`.
+        step_h: length of a step.
+        shortfall_yuan_kwh: price of what is not reached.
+        gap: relative gap above which more plans are asked for (few projects have little to choose from).
+        seconds: the most one integer master may take.
+    """
     began, clocked = time.perf_counter(), _Clocked(pool)
     rho = shortfall_yuan_kwh * step_h
-    columns: list[Column] = []
-    for factor in (0.0, 0.7, 1.0, 1.3):
-        columns += clocked.price(relaxed.prices * factor, whole=True)
-    columns += clocked.price(np.full(len(target_kw), rho), whole=True)
-    found = master([c for c in columns if c.whole], target_kw, rho, whole=True, seconds=seconds)
-    found.bound, found.gap, found.columns, found.rounds = relaxed.bound, _gap(found.cost, relaxed.bound), columns, relaxed.rounds
+    columns = clocked.price(np.full(len(target_kw), rho), whole=True)
+    for factors in (_AROUND, _MORE):
+        for factor in factors:
+            columns += clocked.price(relaxed.prices * factor, whole=True)
+        found = master([c for c in columns if c.whole], target_kw, rho, whole=True, seconds=seconds)
+        found.bound, found.gap, found.columns, found.rounds = relaxed.bound, _gap(found.cost, relaxed.bound), columns, relaxed.rounds
+        if found.gap <= gap:
+            break
     found.seconds, found.pricing_s = time.perf_counter() - began, clocked.seconds
     return found
 
