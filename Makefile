@@ -5,6 +5,8 @@ BIN := $(VENV)/bin
 LOCK := requirements/dev.txt
 export PYTHONPATH := .
 SEEDS ?= 1000
+# what starts no process of its own, and so may run beside its like
+LIGHT := not slow and not browser and not interop
 
 .DEFAULT_GOAL := help
 
@@ -33,10 +35,11 @@ lint: build  ## format, lint, types, floors
 	@$(BIN)/ruff check . && $(BIN)/mypy && $(BIN)/lint-imports && $(BIN)/bandit -q -c pyproject.toml -r -ll cloud protos edge_agent optimizers
 
 fast: build  ## tests that start no processes
-	@$(BIN)/python -m pytest -m "not slow and not browser and not interop" tests
+	@$(BIN)/python -m pytest -n 2 --dist loadfile -m "$(LIGHT)" tests
 
 test: build lint peers  ## everything .ci/run demands, under 15 minutes
-	@$(BIN)/python -m pytest tests
+	@$(BIN)/python -m pytest -n 2 --dist loadfile -m "$(LIGHT)" tests
+	@$(BIN)/python -m pytest -m "not ($(LIGHT))" tests
 
 peers: env  ## independent peers for interoperability tests (npm, into build/peers)
 	@test -d build/peers/node_modules/modbus-serial || PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m tests.interop.peers
@@ -73,6 +76,9 @@ bench-optimizers: env  ## optimizers against PuLP, CBC, scipy, linopy, PyPSA and
 
 bench-commands: build  ## command round trips against bare NATS and bare gRPC
 	@$(BIN)/python -m benchmarks.commands
+
+bench-loop: env  ## a measured month in closed loop: planner against thermostat, valley schedule and foresight; PLANTS=a,b QUICK=1
+	@$(BIN)/python -m benchmarks.loop
 
 docs: env  ## build the documentation into build/docs
 	@$(BIN)/mkdocs build --quiet --strict --site-dir build/docs
