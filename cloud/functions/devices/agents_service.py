@@ -1,6 +1,6 @@
 """Agents' identities over their life (代理身份): invited, enrolled, renewed, revoked, suspected of being a clone.
 
-Every change raises the directory's revision, so that gateways and hosts act on it within a fraction of a second.
+Every change raises the agents' revision, so that gateways and hosts act on it within a fraction of a second.
 Must not know: FastAPI, who signs certificates, transports.
 """
 
@@ -18,7 +18,7 @@ from sqlalchemy.orm import Session
 from cloud.core.clock import now_ms
 from cloud.functions.devices.agents_tables import AgentCertificate, AgentEvent, AgentFormerKey, AgentInvitation, AgentTrust
 from cloud.functions.devices.errors import RegistrationError
-from cloud.functions.devices.service import AGENTS, DIRECTORY, DeviceService
+from cloud.functions.devices.service import AGENTS, DeviceService
 from cloud.functions.devices.tables import Agent, Project
 from cloud.ledger import Ledger, announce, bump, revision
 from cloud.security import audit
@@ -335,7 +335,6 @@ class AgentService:
 
 
 def _changed(session: Session) -> None:
-    bump(session, DIRECTORY)
     bump(session, AGENTS)
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from sqlalchemy import event, select
 
+from cloud.functions.devices.agents_service import AgentService
 from cloud.functions.devices.directory import LedgerDirectory
 from cloud.functions.devices.errors import RegistrationError, TemplateError, TemplateFrozen
 from cloud.functions.devices.service import EACH, DeviceService, NewDevice, NewProject
@@ -189,3 +190,28 @@ def test_a_plant_registered_at_once_is_one_act_and_a_refused_one_leaves_nothing(
     service.register_devices(project_id, rooms)
     service.register_devices(project_id, rooms)
     assert len(rows_of(ledger, f"device/project {project_id}")) == 1
+
+
+def test_when_only_an_identity_changes_only_agents_are_read_again(ledger: Ledger) -> None:
+    service, project_id = registered(ledger)
+    service.register_device(project_id, NewDevice("B1", "1号锅炉", "Boiler 1", "edge-1", "electric_boiler_test"))
+    directory, identities = LedgerDirectory(ledger, refresh_s=0), AgentService(ledger)
+    devices, version, asked = directory.devices(project_id), directory.version(), []
+
+    @event.listens_for(ledger.engine, "before_cursor_execute")
+    def note(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
+        asked.append(statement)
+
+    identities.renew("edge-1", signing=bytes(31) + b"\1", nkey="", serial="a1", not_after_ms=2, grace=False)
+    asked.clear()
+    agent = directory.agent("edge-1")
+    assert agent is not None
+    assert (agent.signing_public[-1], agent.certificates) == (1, {"a1"})
+    assert [f.stream for f in agent.former_keys] == ["batch", "result"]
+    assert not any("FROM device" in s or "FROM project" in s for s in asked)
+    assert directory.devices(project_id) is devices
+    assert directory.version() == version
+    identities.revoke("edge-1")
+    agent = directory.agent("edge-1")
+    assert agent is not None
+    assert agent.revoked
