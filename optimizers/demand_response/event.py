@@ -1,0 +1,109 @@
+"""A plan for a demand-response event: heat before it, hold the level promised, come back within a rebound limit; and the same again when time has passed.
+
+The promise is a level below the baseline, priced (`Prices.limit`), so there is always a plan, and what it cannot deliver is told before it happens. The step where
+pre-heating begins is told too: a baseline's adjustment window must close before it. Must not know: who ordered the event, the cloud.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+
+import numpy as np
+
+from optimizers.errors import SpecificationError
+from optimizers.methods.dispatch import Dispatcher
+from optimizers.plan import Plan
+from optimizers.specification import Array, Community
+from optimizers.validation import plannable
+
+#: Pre-heating is looked for this long before an event; draw above the plan without an event by less than this share is none.
+PREHEAT_H, _NOTABLE = 6.0, 0.02
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """What was promised.
+
+    Attributes:
+        first, last: steps of the horizon, [first, last); negative `first` = the event is already under way.
+        committed_kw: reduction below the baseline.
+        baseline_kw: (last - first,) kW; steps that have passed included.
+        rebound_h: hours after the event in which draw is limited.
+        rebound_kw: the most that may be drawn in them; inf = no limit.
+    """
+
+    first: int
+    last: int
+    committed_kw: float
+    baseline_kw: Array
+    rebound_h: float = 0.0
+    rebound_kw: float = np.inf
+
+    def later(self, steps: int) -> Terms:
+        """The same terms seen from a horizon that begins `steps` later: for the next re-plan, mid-event too."""
+        return dataclasses.replace(self, first=self.first - steps, last=self.last - steps)
+
+
+@dataclass(frozen=True, slots=True)
+class EventPlan:
+    """A plan under an event.
+
+    Attributes:
+        plan: what to do; `plain`: what would be done without the event.
+        preheat_from: first step whose draw is raised for the event; `Terms.first` when none is.
+        delivered_kw: reduction at each step of the event still to come.
+        missing_kw: of it, what falls short of the promise.
+        rebound_kw: highest draw in the rebound hours.
+        above_yuan: what breaking the limits would cost by `Prices.limit`.
+        cost_yuan: extra energy, wear and comfort of the event, without pay and without `above_yuan`.
+    """
+
+    plan: Plan
+    plain: Plan
+    preheat_from: int
+    delivered_kw: Array
+    missing_kw: Array
+    rebound_kw: float
+    above_yuan: float
+    cost_yuan: float
+
+
+def event_plan(community: Community, terms: Terms, *, planner: Dispatcher | None = None) -> EventPlan:
+    """Plan an event, or what is left of it.
+
+    Args:
+        community: as now; a limit of its own (`limit_kw`) holds beside the event's.
+        terms: what was promised, steps counted from now.
+        planner: kept between re-plans to keep its basis.
+
+    Raises:
+        SpecificationError: no event within the horizon, a baseline of another length, or a negative promise.
+    """
+    steps, dt = community.steps, community.step_h
+    if terms.last <= max(0, terms.first) or terms.first >= steps:
+        raise SpecificationError(name=community.name, field="event", problem=f"steps {terms.first} to {terms.last} are not in a horizon of {steps}")
+    if np.shape(terms.baseline_kw) != (terms.last - terms.first,) or not np.isfinite(terms.baseline_kw).all():
+        raise SpecificationError(name=community.name, field="baseline_kw", problem=f"{np.shape(terms.baseline_kw)} finite values for {terms.last - terms.first} steps")
+    if not 0 <= terms.committed_kw < np.inf or terms.rebound_h < 0 or not terms.rebound_kw >= 0:
+        raise SpecificationError(name=community.name, field="committed_kw", problem="negative, or not a number")
+    planner = planner or Dispatcher()
+    first, last = max(0, terms.first), min(steps, terms.last)
+    baseline = np.asarray(terms.baseline_kw, np.float64)[first - terms.first:last - terms.first]
+    limit = np.full(steps, np.inf) if community.limit_kw is None else np.array(community.limit_kw, np.float64)
+    limit[first:last] = np.fmin(limit[first:last], np.maximum(0.0, baseline - terms.committed_kw))
+    after = slice(last, min(steps, last + round(terms.rebound_h / dt)))
+    limit[after] = np.fmin(limit[after], terms.rebound_kw)
+    plain = planner.plan(community)
+    plan = planner.plan(dataclasses.replace(plannable(community), limit_kw=limit))
+    delivered = baseline - plan.grid_kw[first:last]
+    above = plan.cost.get("above", 0.0)
+    return EventPlan(plan, plain, _preheat(plan, plain, first, dt), delivered, np.maximum(0.0, terms.committed_kw - delivered), float(plan.grid_kw[after].max(initial=0.0)), above,
+                     plan.objective - above - (plain.objective - plain.cost.get("above", 0.0)))
+
+
+def _preheat(plan: Plan, plain: Plan, first: int, dt: float) -> int:
+    begin = max(0, first - round(PREHEAT_H / dt))
+    more = plan.grid_kw[begin:first] - plain.grid_kw[begin:first]
+    raised = np.flatnonzero(more > _NOTABLE * max(1.0, float(plain.grid_kw.max(initial=0.0))))
+    return begin + int(raised[0]) if len(raised) else first
