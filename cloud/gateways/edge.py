@@ -25,6 +25,7 @@ from cloud.core.log import configure
 from cloud.core.settings import load
 from cloud.functions.devices.agents_service import AgentService
 from cloud.functions.devices.directory import LedgerDirectory
+from cloud.functions.system.dialogue import DialogueService
 from cloud.gateways.flows import MISSED, ZONE, NatsPresence, Note, StreamCount, host_of, ignore
 from cloud.gateways.relay import Relay
 from cloud.gateways.trust import CloneWatch, OpenStream, TrustWatch
@@ -203,7 +204,7 @@ async def serve(home: Path) -> None:
     flows = FlowLog(ClickHouse(settings, threads=1, name="gateway"), days=settings.network_days)
     presence = NatsPresence(flows.note, MISSED * settings.heartbeat_s)
     recording = asyncio.create_task(flows.run(presence.sweep), name="flows")
-    relay = Relay(client, directory, partitions=settings.partitions, heartbeat_s=settings.heartbeat_s, agents=agents, clones=clones, presence=presence)
+    relay = Relay(client, directory, partitions=settings.partitions, heartbeat_s=settings.heartbeat_s, agents=agents, clones=clones, presence=presence, dialogue=DialogueService(ledger))
     await relay.start()
     watch = TrustWatch(agents, None if settings.nats_url else AuthorityClient(settings.home), clones, wall_ms=now_ms)
     await watch.look()
@@ -213,6 +214,7 @@ async def serve(home: Path) -> None:
     server = grpc.aio.server(options=[
         ("grpc.max_receive_message_length", 2 << 20), ("grpc.keepalive_time_ms", 20_000), ("grpc.keepalive_timeout_ms", 10_000),
         ("grpc.http2.min_ping_interval_without_data_ms", 5_000), ("grpc.keepalive_permit_without_calls", 1), ("grpc.so_reuseport", 0),
+        ("grpc.server_handshake_timeout_ms", 10_000),  # gRPC would keep a caller that hung up in its handshake for two minutes
         ("grpc.max_connection_age_ms", 3_600_000), ("grpc.max_connection_age_grace_ms", 10_000)])
     link_pb2_grpc.add_EdgeLinkServicer_to_server(EdgeLink(relay, client, watch, flows.note), server)  # type: ignore[no-untyped-call]  # generated
     server.add_secure_port(f"{settings.gateway_host}:{settings.gateway_port}", credentials)

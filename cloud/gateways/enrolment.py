@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import datetime as dt
 import hashlib
 import json
@@ -16,7 +17,7 @@ import signal
 import ssl
 import time
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any, Final
 
@@ -45,6 +46,10 @@ from protos.errors import KangError
 
 log = logging.getLogger("kang.enrolment")
 MAX_HEAD, MAX_BODY, CONNECTIONS, TIMEOUT_S = 8 << 10, 64 << 10, 32, 10
+#: TLS sessions at once; each costs 300 kB, so whoever comes meanwhile waits before its handshake, for PATIENCE_S, and WAITING of them at most.
+SESSIONS: Final = 256
+WAITING: Final = 2048
+PATIENCE_S: Final = 4.0
 #: Refusals an address may collect in a minute before it has to wait.
 REFUSALS: Final = 20
 
@@ -73,6 +78,70 @@ def platform_facts(settings: Settings) -> dict[str, Any]:
             "enrolment": {"host": settings.reached_at, "port": settings.enrolment_port}}
 
 
+class Door:
+    """Lets a bounded number of callers begin TLS; the others wait as bare sockets, and are hung up on when it takes longer than they would wait."""
+
+    def __init__(self, serve: Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]], context: ssl.SSLContext, counters: dict[str, int], *, sessions: int = SESSIONS, waiting: int = WAITING,
+                 patience_s: float = PATIENCE_S) -> None:
+        self._serve, self._context, self._counters, self._waiting, self._patience_s = serve, context, counters, waiting, patience_s
+        self._sessions = asyncio.Semaphore(sessions)
+        self._inside: set[asyncio.Task[None]] = set()
+
+    def knock(self) -> asyncio.Protocol:
+        """For one connection."""
+        return _Knock(self)
+
+    def came(self, transport: asyncio.Transport) -> None:
+        """A connection was accepted; nothing of it has been read."""
+        if len(self._inside) >= self._waiting:
+            self.turn_away(transport)
+            return
+        task = asyncio.get_running_loop().create_task(self._admit(transport))
+        self._inside.add(task)
+        task.add_done_callback(self._inside.discard)
+
+    def turn_away(self, transport: asyncio.Transport) -> None:
+        """Hang up: the box tries again by itself."""
+        self._counters["turned_away"] += 1
+        transport.abort()
+
+    async def _admit(self, transport: asyncio.Transport) -> None:
+        try:
+            async with asyncio.timeout(self._patience_s):
+                await self._sessions.acquire()
+        except TimeoutError:
+            self.turn_away(transport)
+            return
+        loop, secured = asyncio.get_running_loop(), None
+        try:
+            reader = asyncio.StreamReader(limit=MAX_HEAD, loop=loop)
+            protocol = asyncio.StreamReaderProtocol(reader, loop=loop)
+            secured = await loop.start_tls(transport, protocol, self._context, server_side=True, ssl_handshake_timeout=TIMEOUT_S / 2, ssl_shutdown_timeout=2)
+            if secured is None:
+                return
+            protocol.connection_made(secured)
+            writer = asyncio.StreamWriter(secured, protocol, reader, loop)
+            await self._serve(reader, writer)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(2):
+                    await writer.wait_closed()
+        except (OSError, ssl.SSLError) as error:
+            log.debug("no TLS: %s", error)
+        finally:
+            (secured or transport).abort()
+            self._sessions.release()
+
+
+class _Knock(asyncio.Protocol):
+    def __init__(self, door: Door) -> None:
+        self._door = door
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        transport.pause_reading()  # the first bytes belong to TLS
+        self._door.came(transport)
+
+
 class Enrolment:
     """Answers boxes."""
 
@@ -82,7 +151,7 @@ class Enrolment:
         self._authority = AuthorityClient(settings.home)
         self._refused: OrderedDict[str, tuple[int, int]] = OrderedDict()
         self._busy = asyncio.Semaphore(CONNECTIONS)
-        self.counters = {"enrolled": 0, "renewed": 0, "grace": 0, "sessions": 0, "refused": 0}
+        self.counters = {"enrolled": 0, "renewed": 0, "grace": 0, "sessions": 0, "refused": 0, "turned_away": 0}
         self._questions: dict[str, Callable[[dict[str, Any], x509.Certificate | None], dict[str, Any]]] = {
             "/v1/enrol": self._enrol, "/v1/renew": self._renew, "/v1/confirm": self._confirm, "/v1/session": self._session}
 
@@ -93,7 +162,8 @@ class Enrolment:
 
     async def start(self) -> asyncio.Server:
         """Listen."""
-        return await asyncio.start_server(self._serve, self._settings.gateway_host, self._settings.enrolment_port, ssl=self.context(), limit=MAX_HEAD, backlog=512, ssl_handshake_timeout=TIMEOUT_S)
+        door = Door(self._serve, self.context(), self.counters)
+        return await asyncio.get_running_loop().create_server(door.knock, self._settings.gateway_host, self._settings.enrolment_port, backlog=512)
 
     # -- one call -----------------------------------------------------------------------------------------------------
 

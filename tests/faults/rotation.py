@@ -35,6 +35,8 @@ RESULTS = Path("build/results/faults-rotation.json")
 PROCESSES = 4
 PROJECTS = 4
 REVOKED = 5
+#: Processes whose memory is looked at, and the most each may have had with a thousand agents (MB).
+MEMORY = {"gateway": 400, "enrolment": 250, "control": 300, "nats": 600}
 
 
 class Rotation:
@@ -104,20 +106,33 @@ class Rotation:
             try:
                 self.processes = [subprocess.Popen([sys.executable, "-m", "tests.faults.rotation_agents", str(p)], stdin=subprocess.PIPE) for p in self.plans]
                 wait_until(lambda: self._count()["up"] == self.count, 60 + self.count / 4, "every agent connected", 1.0)
+                self._memory("connected")
                 print(f"all connected after {time.monotonic() - started:.0f} s; renewing", flush=True)
                 begun = time.monotonic()
                 self._tell("renew")
                 wait_until(lambda: self._count()["renewed"] == self.count, 120 + self.count / 2, "every agent renewed", 1.0)
                 took = time.monotonic() - begun
                 wait_until(lambda: self._count()["up"] == self.count, 120, "every agent connected with its new certificate", 1.0)
+                self._memory("renewed")
                 self._tell("rest")
                 wait_until(lambda: self._count()["waiting"] == 0, 240, "every spool drained", 1.0)
                 self._books(took)
                 self._revocations()
+                for name, most in self._memory("end").items():
+                    self._row(f"memory_{name}", most, "MB", MEMORY[name], most <= MEMORY[name])
             finally:
                 self._tell("stop")
                 for process in self.processes:
                     process.wait(60)
+
+    def _memory(self, when: str) -> dict[str, float]:
+        """Print what the processes have; returns the most each had, MB."""
+        most = {}
+        for name in MEMORY:
+            words = Path(f"/proc/{self.stack.supervisor.pid(name)}/status").read_text().split()
+            now, most[name] = (round(int(words[words.index(field) + 1]) / 1024, 1) for field in ("VmRSS:", "VmHWM:"))
+            print(f"  memory, {when}: {name} {now} MB, at most {most[name]} MB", flush=True)
+        return most
 
     def _tell(self, order: str) -> None:
         for process in self.processes:
