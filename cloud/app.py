@@ -26,6 +26,7 @@ from cloud.functions.interfaces.answers import IdempotentAnswers
 from cloud.functions.interfaces.clients import ClientService
 from cloud.functions.services import Services, regions_of
 from cloud.functions.system.audit_desk import AuditDesk
+from cloud.functions.system.dialogue import DialogueService
 from cloud.functions.system.journal import OperationJournal
 from cloud.functions.system.people import people
 from cloud.functions.system.sessions import SessionService
@@ -71,7 +72,7 @@ async def serve(home: Path) -> None:
     services = Services(
         directory=directory, historian=Reader(store, settings.timezone, releaser.release), commands=ControlClient(client), live=feed, sessions=sessions,
         journal=journal, clients=ClientService(ledger, keys.signing_pem(settings.credentials / "api-token.ed25519"), operation_table), answers=IdempotentAnswers(ledger),
-        audit=AuditDesk(ledger, (settings.credentials / "audit.pub").read_bytes(), settings.home / "audit", settings.home / "control.sqlite"), flows=FlowReader(store, days=settings.network_days), note=flows.note,
+        audit=AuditDesk(ledger, (settings.credentials / "audit.pub").read_bytes(), settings.home / "audit", settings.home / "control.sqlite"), flows=FlowReader(store, days=settings.network_days), note=flows.note, dialogue=DialogueService(ledger),
         identities=Identities(AgentService(ledger), f"https://{settings.reached_at}:{settings.enrolment_port}", lambda: str(AuthorityClient(settings.home).status()["anchor_fingerprint"])),
         certify=certifier(settings),
         people=people(sessions, keys.shared_secret(settings.credentials / "people.secret").encode(), now_ms), secure=bool(settings.portal_https), static=static if static.exists() else None, version=__version__, timezone=settings.timezone, demo=(settings.home / "demo").exists())

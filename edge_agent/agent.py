@@ -21,6 +21,7 @@ from edge_agent.commands.actuation import Act, Actuation, Outcome
 from edge_agent.commands.desk import Desk, Image
 from edge_agent.commands.journal import Journal
 from edge_agent.config import Credentials, Site, SiteDevice
+from edge_agent.dialogue import Dialogue
 from edge_agent.drivers.driver import Driver, Value
 from edge_agent.drivers.meters import Cjt188Driver, Dlt645Driver
 from edge_agent.drivers.modbus import ModbusChannel, ModbusDriver
@@ -104,6 +105,7 @@ class Agent:
         self.desk.own = self.rules.holds
         self.actuation = Actuation(self.desk, self.now())
         self.link = Link(self, self.spool, self.journal, credentials.telemetry_box, heartbeat_s=site.heartbeat_s)
+        self.dialogue: Dialogue | None = None  # opened when it runs
         self.link.witness = Witness(site.state_dir / "audit-checkpoints.jsonl", credentials.audit_signing)
         self.renewal = Renewal(credentials.directory, credentials.platform, {"batch": self.spool, "result": self.journal}, nats=site.uplink.kind == "nats", wall_ms=lambda: self.now().wall_ms)
         self.units = (units or make_units)(site)
@@ -129,6 +131,7 @@ class Agent:
 
     async def run(self) -> None:
         """Work until cancelled; a task that fails takes the agent down (the supervisor starts it again, nothing is lost)."""
+        self.dialogue = Dialogue(self.site.state_dir / "dialogue.db")
         log.info("agent starts", extra={"fields": {"agent": self.site.agent_id, "devices": len(self.units), "epoch": self.spool.epoch.hex()}})
         try:
             async with asyncio.TaskGroup() as group:
@@ -142,6 +145,7 @@ class Agent:
                 await unit.driver.close()
             self.spool.close()
             self.journal.close()
+            self.dialogue.close()
 
     def _uplink(self) -> Coroutine[Any, Any, None]:
         uplink, where = self.site.uplink, self._credentials.directory
@@ -346,7 +350,15 @@ class Agent:
         share = (used - self._cpu[0]) / max(0.001, (since - self._cpu[1]) / 1000)
         self._cpu = (used, since)
         self.clock.asked(now.mono_ms)
-        return heartbeat(self, now, self.challenges.current(now.mono_ms, os.urandom(12)), share)
+        beat = heartbeat(self, now, self.challenges.current(now.mono_ms, os.urandom(12)), share)
+        if self.dialogue is not None:
+            try:
+                notes, states = self.dialogue.outgoing()
+                beat.notes.extend(notes)
+                beat.note_states.extend(states)
+            except sqlite3.Error:  # a full disk keeps people waiting, never the heartbeat
+                self.counts["notes_failed"] += 1
+        return beat
 
     def on_command(self, wire: bytes) -> None:
         """A sealed command: judged and journalled at once, done in the next cycle, which starts now."""
@@ -369,6 +381,11 @@ class Agent:
         if welcome.signature and not self.clock.welcome(welcome, self.challenges.all(), self.system.wall_ms(), self.system.mono_ms()):
             log.warning("signed time refused")
         self._raise_floor()  # before anything is stamped with it
+        if self.dialogue is not None:
+            try:
+                self.dialogue.incoming(welcome.notes, welcome.note_states)
+            except sqlite3.Error:
+                self.counts["notes_failed"] += 1
 
 
 async def _durably(work: Callable[[], object]) -> None:

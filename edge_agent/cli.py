@@ -36,6 +36,14 @@ def main(argv: list[str] | None = None) -> int:
     enrol.add_argument("token")
     enrol.add_argument("fingerprint")
     enrol.add_argument("--directory", type=Path, default=Path("credentials"), help="empty directory for keys and certificate")
+    notes = calls.add_parser("notes", help="messages and questions between site and platform / 人机对话")
+    notes.add_argument("--site", type=Path, required=True)
+    notes.add_argument("--by", default=os.environ.get("USER", ""), help="who reads, answers or writes / 姓名")
+    kind = notes.add_mutually_exclusive_group()
+    kind.add_argument("--read", metavar="ID")
+    kind.add_argument("--answer", nargs=2, metavar=("ID", "TEXT"))
+    kind.add_argument("--write", metavar="TEXT")
+    kind.add_argument("--ask", metavar="TEXT")
     arguments = parser.parse_args(argv)
     try:
         if arguments.call == "run":
@@ -49,6 +57,8 @@ def main(argv: list[str] | None = None) -> int:
             from edge_agent.keygen import make as make_keys
             print(make_keys(arguments.directory))
             return 0
+        if arguments.call == "notes":
+            return _notes(arguments)
         return _test(arguments.template, arguments.site, arguments.device)
     except KangError as error:
         language = "zh" if os.environ.get("LANG", "").startswith("zh") else "en"
@@ -94,6 +104,26 @@ def _run(site_file: Path, level: str) -> int:
                 server.close()
 
     asyncio.run(live())
+    return 0
+
+
+def _notes(arguments: argparse.Namespace) -> int:
+    from edge_agent.config import load_site
+    from edge_agent.dialogue import Dialogue
+    book = Dialogue(load_site(arguments.site).state_dir / "dialogue.db")
+    try:
+        if arguments.read:
+            book.read(arguments.read, arguments.by)
+        elif arguments.answer:
+            identifier, text = arguments.answer
+            book.answer(identifier, text, arguments.by)
+        elif arguments.write or arguments.ask:
+            print(book.write(arguments.write or arguments.ask, arguments.by, question=bool(arguments.ask)))
+        else:
+            for row in book.rows():
+                print(json.dumps({k: row[k] for k in ("id", "mine", "at_ms", "author", "text", "question", "choices", "state", "by", "answer")}, ensure_ascii=False))
+    finally:
+        book.close()
     return 0
 
 

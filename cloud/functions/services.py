@@ -21,6 +21,7 @@ from cloud.functions.interfaces.answers import IdempotentAnswers
 from cloud.functions.interfaces.clients import Certify, ClientService
 from cloud.functions.system.attempts import Attempts
 from cloud.functions.system.audit_desk import AuditDesk
+from cloud.functions.system.dialogue import DialogueService
 from cloud.functions.system.journal import OperationJournal
 from cloud.functions.system.people import People
 from cloud.functions.system.sessions import SessionService
@@ -39,6 +40,7 @@ class Services:
         identities: agents' identities, None = without the certificate authority.
         audit: verification and health of the audit chain.
         flows: network records.
+        dialogue: messages and questions between platform and sites.
         note: takes one network record, None = none are kept.
         admission: the gate of this process, None = one of the usual size.
         secure: True behind https: cookies are `__Host-` and Secure.
@@ -62,6 +64,7 @@ class Services:
     identities: Identities | None = None
     certify: Certify | None = None
     flows: Flows | None = None
+    dialogue: DialogueService | None = None
     note: Callable[[Any], None] | None = None
     admission: Gate | None = None
     secure: bool = False

@@ -25,6 +25,7 @@ from cloud.core.log import configure
 from cloud.core.settings import load
 from cloud.functions.devices.agents_service import AgentService
 from cloud.functions.devices.directory import LedgerDirectory
+from cloud.functions.system.dialogue import DialogueService
 from cloud.gateways.flows import MISSED, ZONE, NatsPresence, Note, StreamCount, host_of, ignore
 from cloud.gateways.relay import Relay
 from cloud.gateways.trust import CloneWatch, OpenStream, TrustWatch
@@ -203,7 +204,7 @@ async def serve(home: Path) -> None:
     flows = FlowLog(ClickHouse(settings, threads=1, name="gateway"), days=settings.network_days)
     presence = NatsPresence(flows.note, MISSED * settings.heartbeat_s)
     recording = asyncio.create_task(flows.run(presence.sweep), name="flows")
-    relay = Relay(client, directory, partitions=settings.partitions, heartbeat_s=settings.heartbeat_s, agents=agents, clones=clones, presence=presence)
+    relay = Relay(client, directory, partitions=settings.partitions, heartbeat_s=settings.heartbeat_s, agents=agents, clones=clones, presence=presence, dialogue=DialogueService(ledger))
     await relay.start()
     watch = TrustWatch(agents, None if settings.nats_url else AuthorityClient(settings.home), clones, wall_ms=now_ms)
     await watch.look()

@@ -15,12 +15,14 @@ import nats
 from google.protobuf.message import DecodeError
 from nats.aio.client import Client
 from nats.aio.msg import Msg
+from sqlalchemy.exc import SQLAlchemyError
 
 from cloud import __version__
 from cloud.bus.streams import STREAM_BYTES, ensure_results, ensure_stream
 from cloud.core.clock import now_ms
 from cloud.core.ports import AgentInfo, ProjectDirectory
 from cloud.functions.devices.agents_service import AgentService
+from cloud.functions.system.dialogue import DialogueService
 from cloud.gateways.flows import NatsPresence
 from cloud.gateways.trust import CloneWatch
 from cloud.runtime.placement import partition_for
@@ -37,8 +39,8 @@ class Relay:
     """Between agents and the bus."""
 
     def __init__(self, client: Client, directory: ProjectDirectory, *, partitions: int, heartbeat_s: int, agents: AgentService, clones: CloneWatch,
-                 presence: NatsPresence | None = None) -> None:
-        self._presence = presence
+                 presence: NatsPresence | None = None, dialogue: DialogueService | None = None) -> None:
+        self._presence, self._dialogue = presence, dialogue
         self._agents, self.clones = agents, clones
         self._client = client
         self._js = client.jetstream(timeout=5)
@@ -131,7 +133,19 @@ class Relay:
                 self._signed.add((beat.agent_id, beat.boot_id))
             except (TimeoutError, nats.errors.Error, OSError):
                 log.warning("no signed time: the command service does not answer")
+        if self._dialogue is not None:
+            await self._converse(self._dialogue, beat, welcome)
         return welcome
+
+    async def _converse(self, dialogue: DialogueService, beat: telemetry_pb2.Heartbeat, welcome: link_pb2.Welcome) -> None:
+        """Notes of the people on both sides; whatever goes wrong there never holds up a heartbeat."""
+        try:
+            if beat.notes or beat.note_states or dialogue.waits(beat.agent_id):
+                notes, states = await asyncio.to_thread(dialogue.exchange, beat.project_id, beat.agent_id, beat.notes, beat.note_states)
+                welcome.notes.extend(notes)
+                welcome.note_states.extend(states)
+        except SQLAlchemyError as error:
+            log.warning("notes wait: %s", type(error).__name__)
 
     async def _judge(self, beat: telemetry_pb2.Heartbeat) -> None:
         """Two live boots of one key; keys of before whose last batch is acknowledged."""

@@ -27,6 +27,7 @@ from cloud.functions.remote_control.operations import OPERATIONS as REMOTE_CONTR
 from cloud.functions.services import Services
 from cloud.functions.system import api as system
 from cloud.functions.system import audit_api as system_audit
+from cloud.functions.system import dialogue_api as system_dialogue
 from cloud.functions.system import me_api as system_me
 from cloud.functions.system import people_api as system_people
 from cloud.functions.system.audit_operations import OPERATIONS as AUDIT
@@ -42,7 +43,7 @@ from cloud.portal.static import Pages
 from cloud.security.guard import Gate, Requires, check_routes
 from cloud.security.operations import OperationTable
 
-ROUTERS: tuple[APIRouter, ...] = (system.api, system_me.api, system_people.api, system_audit.api, devices_agents.api, devices.api, monitoring.api, remote_control.api, interfaces.api)
+ROUTERS: tuple[APIRouter, ...] = (system.api, system_me.api, system_people.api, system_audit.api, system_dialogue.api, devices_agents.api, devices.api, monitoring.api, remote_control.api, interfaces.api)
 
 #: In a demonstration a one-time code proves who one is for as long as its link was good: there is nobody to ask for another.
 DEMO_PROOF_S = 3600

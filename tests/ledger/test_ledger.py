@@ -13,6 +13,7 @@ from sqlalchemy.exc import IntegrityError
 
 import cloud.functions.devices.tables as devices
 import cloud.functions.interfaces.tables
+import cloud.functions.system.dialogue_tables
 import cloud.functions.system.tables  # noqa: F401 - registers its tables
 from cloud.ledger import (
     Base,

@@ -20,6 +20,7 @@ from cloud.functions.devices.directory import LedgerDirectory
 from cloud.functions.interfaces.answers import IdempotentAnswers
 from cloud.functions.interfaces.clients import ClientService
 from cloud.functions.services import regions_of
+from cloud.functions.system.dialogue import DialogueService
 from cloud.functions.system.journal import OperationJournal
 from cloud.functions.system.people import people
 from cloud.functions.system.sessions import SessionService
@@ -72,7 +73,7 @@ def build(ledger: Ledger, *, now: Any = now_ms, step_s: float = 0.0, period_s: f
         sessions.register_user(str(role), NAMES[role], [role], **scope)
     sessions.register_user("auditor", "审计员", [Role.AUDIT_ADMIN])
     key = Ed25519PrivateKey.generate()
-    options = {"clients": ClientService(ledger, key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()), operation_table, now), "answers": IdempotentAnswers(ledger, now), **options}
+    options = {"clients": ClientService(ledger, key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()), operation_table, now), "answers": IdempotentAnswers(ledger, now), "dialogue": DialogueService(ledger, now), **options}
     app = create_app(Services(directory, historian, commands, live, sessions, journal, people(sessions, secrets.token_bytes(32), now), now=now, **options))
     return Site(app, ledger, directory, historian, live, commands, sessions, journal, projects, options["clients"])
 

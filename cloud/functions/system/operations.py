@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from cloud.security.operations import ADMINS, ANYBODY, STAFF, STEP_UP_S, Operation, Role
+from cloud.security.operations import ADMINS, ANYBODY, READERS, STAFF, STEP_UP_S, Operation, Role
 
 _SYSTEM, _SECURITY, _AUDIT = frozenset({Role.SYSTEM_ADMIN}), frozenset({Role.SECURITY_ADMIN}), frozenset({Role.AUDIT_ADMIN})
 _NOT_RESIDENTS = ANYBODY - {Role.RESIDENT}
@@ -49,6 +49,10 @@ OPERATIONS = (
     Operation("system.emergency.take", "取得应急授权", "Take an emergency grant", STAFF, changes=True, level="alarm", factor_s=STEP_UP_S, priority=1),
     Operation("system.emergency.end", "结束应急授权", "End an emergency grant", STAFF | _SECURITY, changes=True, level="warning"),
     Operation("system.emergency.review", "复核应急授权", "Review an emergency grant", _AUDIT, changes=True, level="warning", scope="platform", factor_s=STEP_UP_S),
+    Operation("system.dialogue.list", "查看人机对话", "See the dialogue with sites", READERS),
+    Operation("system.dialogue.send", "向现场发消息或提问", "Write or ask the people at a site", STAFF, changes=True, level="notice"),
+    Operation("system.dialogue.read", "标记现场消息已读", "Mark a site's note as read", STAFF, changes=True),
+    Operation("system.dialogue.answer", "回答现场提问", "Answer a site's question", STAFF, changes=True, level="notice"),
     Operation("system.operation.read", "查看操作表", "See the operation table", _NOT_RESIDENTS, label="public", scope="self"),
     Operation("system.log.read", "查看操作日志", "Read the operation log", frozenset({Role.AUDIT_ADMIN, Role.ENGINEER}), scope="platform"),
     Operation("system.metrics.read", "查看门户指标", "Read the portal's metrics", frozenset({Role.OPERATOR, Role.ENGINEER}), scope="platform"),

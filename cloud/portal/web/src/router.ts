@@ -24,6 +24,7 @@ export const router = createRouter({
     { path: '/catalogue', name: 'catalogue', component: () => import('./functions/devices/CataloguePage.vue'), meta: { title: 'nav.catalogue', needs: 'devices.catalogue.read' } },
     { path: '/commands', name: 'commands', component: () => import('./functions/remote_control/CommandsPage.vue'), meta: { title: 'nav.commands', needs: 'remote_control.command.read' } },
     { path: '/quarantine', name: 'quarantine', component: () => import('./functions/data_management/QuarantinePage.vue'), meta: { title: 'nav.quarantine', needs: 'monitoring.quarantine.read' } },
+    { path: '/dialogue', name: 'dialogue', component: () => import('./functions/system/DialoguePage.vue'), meta: { title: 'nav.dialogue', needs: 'system.dialogue.list' } },
     { path: '/log', name: 'log', component: () => import('./functions/system/LogPage.vue'), meta: { title: 'nav.log', needs: 'system.log.read' } },
     { path: '/audit', name: 'audit', component: () => import('./functions/system/AuditPage.vue'), meta: { title: 'nav.audit', needs: 'system.audit.read' } },
     { path: '/network', name: 'network', component: () => import('./functions/system/NetworkPage.vue'), meta: { title: 'nav.network', needs: 'system.network.read' } },

@@ -7,6 +7,7 @@ export const ICONS: Record<string, string> = {
   catalogue: 'M5 5h14M5 10h14M5 15h9M5 20h9',
   commands: 'M5 12h12M13 6l6 6-6 6M3 5v14',
   quarantine: 'M12 3l8 3v6c0 4.500-3.200 7.700-8 9-4.800-1.300-8-4.500-8-9V6zM12 8v5M12 16h.01',
+  dialogue: 'M4 5h16v11h-9l-4 4v-4H4zM8 9h8M8 12h5',
   log: 'M7 4h10v16H7zM10 8h4M10 12h4M10 16h2',
   settings: 'M4 7h10M18 7h2M4 17h2M10 17h10M16 5v4M8 15v4',
   search: 'M11 5a6 6 0 1 0 0 12 6 6 0 0 0 0-12zM20 20l-4.500-4.500',

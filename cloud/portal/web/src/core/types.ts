@@ -92,6 +92,7 @@ export interface OperationRow { name: string; zh: string; en: string; roles: str
 
 export interface AuditRow extends LogRow { object: string; before: string; after: string; channel: string; late: boolean; settled_ms: number | null; linked: number | null }
 export interface AuditHealth { known: boolean; failing: boolean; beat_age_ms: number; lag_ms: number; waiting: number; linked: number }
+export interface Note { id: string; project_id: number; agent_id: string; up: boolean; author: string; text: string; question: boolean; choices: string[]; created_ms: number; state: string; delivered_ms: number | null; read_ms: number | null; read_by: string; answered_ms: number | null; answered_by: string; answer: string }
 export interface AuditVerdict { ok: boolean; records: number; commands: number; checkpoints: number; at_ms: number; cut: { n: number; at_ms: number; covered_ms: number; days: number } | null; findings: { kind: string; n: number; record_id: number; zh: string; en: string; log: string }[] }
 export interface FlowRow { id: number; at_ms: number; kind: string; zone: string; site: string; address: string; method: string; result: string; bytes_in: number; bytes_out: number; messages: number; seconds: number; detail: string }
 export interface Client {

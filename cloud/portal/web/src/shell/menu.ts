@@ -10,6 +10,7 @@ export const MENU: { label: Key; items: Item[] }[] = [
   { label: 'function.devices', items: [
     { to: '/devices', icon: 'devices', label: 'nav.devices', needs: 'devices.device.read' },
     { to: '/agents', icon: 'agents', label: 'nav.agents', needs: 'devices.agent.read' },
+    { to: '/dialogue', icon: 'dialogue', label: 'nav.dialogue', needs: 'system.dialogue.list' },
     { to: '/catalogue', icon: 'catalogue', label: 'nav.catalogue', needs: 'devices.catalogue.read' }] },
   { label: 'function.remote_control', items: [{ to: '/commands', icon: 'commands', label: 'nav.commands', needs: 'remote_control.command.read' }] },
   { label: 'function.data_management', items: [{ to: '/quarantine', icon: 'quarantine', label: 'nav.quarantine', needs: 'monitoring.quarantine.read' }] },
