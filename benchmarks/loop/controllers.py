@@ -111,7 +111,7 @@ class Planning:
         outdoor, sun = self.forecast.at(now_s, HORIZON)
         k = round((now_s - self._begin) / 900)
         other = max(0.0, self._draw[-1] - sum(plant.read(b.device_id, "active_power") for b in site.sources)) if site.sources else 3.0
-        moment = Moment(int(now_s * 1000), plant.rooms(), plant.layers(), plant.read(site.tank.device_id, "leaving_temp_setpoint") if site.tank else 45.0, plant.read(site.tank.device_id, "return_temp") if site.tank else 35.0, self._running, outdoor, sun,
+        moment = Moment(int(now_s * 1000), plant.rooms(), plant.layers(), plant.read(site.tank.device_id, "leaving_temp_setpoint") if site.tank else 45.0, plant.read(site.loop, "return_temp") if site.loop else 35.0, self._running, outdoor, sun,
                         self._prices[k:k + HORIZON], other, self._demand, min(self._month_h, max(1.0, (self._end - now_s) / 3600)), self.peak_kw, own_c=list(self._own))
         learnt = mass_now(self.learnt, np.array([h[0] for h in self._history[-72:]]))
         self.last = self.planner.plan(moment, learnt)

@@ -24,6 +24,7 @@ STEP_S: Final = 900
 #: A tank gives usable heat down to a little above what the loop needs; full when its hottest layers reach this.
 FULL_C: Final = 80.0
 PUMP_FULL_K: Final = 7.0
+SOONER_PER_H: Final = 0.005
 #: How far above their set-point thermostats hold rooms on average, at most.
 THERMOSTAT_K: Final = 0.4
 
@@ -138,7 +139,9 @@ class Planner:
         heaters = [RoomHeaters("heaters", 1, sum(r.heater_kw for r in site.heaters), "rooms")] if site.heaters else []
         # The horizon sees part of what a higher peak saves, so it is charged that part of its price.
         demand = m.demand_yuan_kw * min(1.0, steps * STEP_S / 3600 / m.month_left_h) if m.month_left_h > 0 else m.demand_yuan_kw
-        prices = Prices(m.price, demand=demand, peak_so_far_kw=m.peak_so_far_kw, terminal=float(np.mean(m.price)) / (2.5 if site.pumps else 1.0), floor=200.0, comfort=2.0)
+        # Among hours of one price the earlier is taken: what is put off meets the errors of later forecasts.
+        soon = m.price + SOONER_PER_H * float(np.mean(m.price)) * np.minimum(np.arange(steps) * STEP_S / 3600, 12.0)
+        prices = Prices(soon, demand=demand, peak_so_far_kw=m.peak_so_far_kw, terminal=float(np.mean(m.price)) / (2.5 if site.pumps else 1.0), floor=200.0, comfort=2.0)
         return Community(str(site.project_id), STEP_S / 3600, prices, m.outdoor_c, [building], sources, stores, heaters, m.sun_kw_m2, np.clip(supply_curve(m), 25, 90), m.base_kw, 0.0, m.contract_kw,
                          site.transformer_kw, limit_kw=m.limit_kw)
 

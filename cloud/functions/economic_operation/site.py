@@ -74,6 +74,7 @@ class Site:
     Attributes:
         grid_meter: device whose active power is the site's draw, 0 = none.
         heat_meter: device whose heat power is what the loop takes, 0 = none.
+        loop: device whose return temperature is what comes back from the radiators, 0 = none.
         weather: device with the outdoor temperature, 0 = none.
         transformer_kw: rating.
     """
@@ -86,6 +87,7 @@ class Site:
     rooms: tuple[Room, ...]
     grid_meter: int
     heat_meter: int
+    loop: int
     weather: int
     transformer_kw: float
 
@@ -127,7 +129,7 @@ def site(project_id: int, area_m2: float, devices: Sequence[DeviceInfo], locked:
     heats = by.get("heat_meter", [])
     rating = max((_number(d.attributes, "rated_kva", d.rated_kw) for d in (*by.get("transformer", []), *by.get("electricity_meter", []))), default=0.0)
     return Site(project_id, area_m2 or sum(r.area_m2 for r in rooms), boilers, pumps, next((t for t in tanks if t.volume_m3 > 0), None), rooms, meters[0].id if meters else 0,
-                heats[0].id if len(heats) == 1 else 0, next((d.id for d in by.get("weather", [])), 0), 0.95 * rating if rating > 0 else float("inf"))
+                heats[0].id if len(heats) == 1 else 0, next((d.id for d in (*by.get("network", []), *heats[:1])), 0), next((d.id for d in by.get("weather", [])), 0), 0.95 * rating if rating > 0 else float("inf"))
 
 
 def _writes(device: DeviceInfo, *keys: str) -> bool:

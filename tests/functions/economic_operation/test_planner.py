@@ -68,7 +68,7 @@ def test_a_plan_of_every_kind_of_plant_fits_its_devices(plant: Plant) -> None:
 @given(st.lists(st.floats(0, 360), min_size=4, max_size=60))
 @settings(max_examples=80, deadline=None)
 def test_whole_stages_follow_the_energy_of_the_plan(wanted: list[float]) -> None:
-    site = Site(1, 1000.0, (Boiler(1, "a", 180.0, 6), Boiler(2, "b", 180.0, 6)), (), None, (), 0, 0, 0, math.inf)
+    site = Site(1, 1000.0, (Boiler(1, "a", 180.0, 6), Boiler(2, "b", 180.0, 6)), (), None, (), 0, 0, 0, 0, math.inf)
     steps = len(wanted)
     planned = Planner(site).plan(Moment(0, np.empty(0), (), 45.0, 38.0, {}, np.zeros(steps), np.zeros(steps), np.ones(steps)), from_register(site))
     half = np.array(wanted) / 2
