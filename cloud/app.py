@@ -28,6 +28,8 @@ from cloud.functions.services import Services, regions_of
 from cloud.functions.system.audit_desk import AuditDesk
 from cloud.functions.system.dialogue import DialogueService
 from cloud.functions.system.journal import OperationJournal
+from cloud.functions.system.oidc import Provider
+from cloud.functions.system.oidc import read as read_provider
 from cloud.functions.system.people import people
 from cloud.functions.system.sessions import SessionService
 from cloud.historian.client import ClickHouse
@@ -74,7 +76,7 @@ async def serve(home: Path) -> None:
         journal=journal, clients=ClientService(ledger, keys.signing_pem(settings.credentials / "api-token.ed25519"), operation_table), answers=IdempotentAnswers(ledger),
         audit=AuditDesk(ledger, (settings.credentials / "audit.pub").read_bytes(), settings.home / "audit", settings.home / "control.sqlite"), flows=FlowReader(store, days=settings.network_days), note=flows.note, dialogue=DialogueService(ledger),
         identities=Identities(AgentService(ledger), f"https://{settings.reached_at}:{settings.enrolment_port}", lambda: str(AuthorityClient(settings.home).status()["anchor_fingerprint"])),
-        certify=certifier(settings),
+        certify=certifier(settings), provider=Provider(found, sessions) if (found := read_provider(settings.credentials / "oidc.json")) is not None else None,
         people=people(sessions, keys.shared_secret(settings.credentials / "people.secret").encode(), now_ms), secure=bool(settings.portal_https), static=static if static.exists() else None, version=__version__, timezone=settings.timezone, demo=(settings.home / "demo").exists())
     config = uvicorn.Config(create_app(services), host=settings.portal_host, port=settings.portal_port, log_config=None, access_log=False, timeout_graceful_shutdown=3, workers=1)
     server = uvicorn.Server(config)

@@ -23,6 +23,7 @@ from cloud.functions.system.attempts import Attempts
 from cloud.functions.system.audit_desk import AuditDesk
 from cloud.functions.system.dialogue import DialogueService
 from cloud.functions.system.journal import OperationJournal
+from cloud.functions.system.oidc import Provider
 from cloud.functions.system.people import People
 from cloud.functions.system.sessions import SessionService
 from cloud.security.guard import NotFoundError
@@ -45,6 +46,7 @@ class Services:
         admission: the gate of this process, None = one of the usual size.
         secure: True behind https: cookies are `__Host-` and Secure.
         static: folder of the built pages, None = API only.
+        provider: an organisation's own identity provider, None = people sign in here.
         version: shown on the page.
         timezone: zone of pages that show several projects.
         demo: True when the plants are simulated; the page says so.
@@ -64,6 +66,7 @@ class Services:
     identities: Identities | None = None
     certify: Certify | None = None
     flows: Flows | None = None
+    provider: Provider | None = None
     dialogue: DialogueService | None = None
     note: Callable[[Any], None] | None = None
     admission: Gate | None = None

@@ -29,8 +29,10 @@ from cloud.functions.system import api as system
 from cloud.functions.system import audit_api as system_audit
 from cloud.functions.system import dialogue_api as system_dialogue
 from cloud.functions.system import me_api as system_me
+from cloud.functions.system import oidc_api as system_oidc
 from cloud.functions.system import people_api as system_people
 from cloud.functions.system.audit_operations import OPERATIONS as AUDIT
+from cloud.functions.system.oidc_api import OPERATIONS as OIDC
 from cloud.functions.system.operations import OPERATIONS as SYSTEM
 from cloud.portal import problems
 from cloud.portal.answers import Answer
@@ -43,7 +45,7 @@ from cloud.portal.static import Pages
 from cloud.security.guard import Gate, Requires, check_routes
 from cloud.security.operations import OperationTable
 
-ROUTERS: tuple[APIRouter, ...] = (system.api, system_me.api, system_people.api, system_audit.api, system_dialogue.api, devices_agents.api, devices.api, monitoring.api, remote_control.api, interfaces.api)
+ROUTERS: tuple[APIRouter, ...] = (system.api, system_me.api, system_people.api, system_oidc.api, system_audit.api, system_dialogue.api, devices_agents.api, devices.api, monitoring.api, remote_control.api, interfaces.api)
 
 #: In a demonstration a one-time code proves who one is for as long as its link was good: there is nobody to ask for another.
 DEMO_PROOF_S = 3600
@@ -51,7 +53,7 @@ DEMO_PROOF_S = 3600
 
 def operation_table() -> OperationTable:
     """The rows of every function."""
-    return OperationTable((*SYSTEM, *AUDIT, *DEVICES, *MONITORING, *REMOTE_CONTROL, *INTERFACES))
+    return OperationTable((*SYSTEM, *OIDC, *AUDIT, *DEVICES, *MONITORING, *REMOTE_CONTROL, *INTERFACES))
 
 
 def create_app(services: Services) -> FastAPI:

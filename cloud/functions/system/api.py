@@ -135,6 +135,11 @@ async def log(who: Annotated[Principal, operation("system.log.read")], given: Gi
 
 
 async def _opened(request: Request, response: Response, given: Services, token: str, who: Principal) -> dict[str, Any]:
+    await open_browser(request, response, given, token, who)
+    return await _view(request, who, given)
+
+
+async def open_browser(request: Request, response: Response, given: Services, token: str, who: Principal) -> None:
     """Set the new session's cookie; a session the browser came with ends, in either realm."""
     gate: Gate = request.app.state.gate
     for old in (request.cookies.get(gate.cookie), request.cookies.get(gate.resident_cookie)):
@@ -143,7 +148,6 @@ async def _opened(request: Request, response: Response, given: Services, token: 
     request.state.operator = who.name
     _forget_cookies(request, response, but=gate.resident_cookie if who.resident else gate.cookie)
     response.set_cookie(gate.resident_cookie if who.resident else gate.cookie, token, max_age=given.sessions.absolute_s, path="/", secure=gate.secure, httponly=True, samesite="strict")
-    return await _view(request, who, given)
 
 
 def _forget_cookies(request: Request, response: Response, *, but: str = "") -> None:

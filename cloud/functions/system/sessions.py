@@ -151,11 +151,11 @@ class SessionService:
         account = session.get(Account, user.id)
         return not user.disabled and account is not None and (account.expires_ms is None or self._now() < account.expires_ms)
 
-    def start(self, session: Session, user: User, *, method: str, address: str, agent: str) -> tuple[str, Principal]:
-        """A new session of a person who has proved who they are, in the caller's transaction; its id is always new."""
+    def start(self, session: Session, user: User, *, method: str, address: str, agent: str, proved: bool = True) -> tuple[str, Principal]:
+        """A new session of a person who has proved who they are, in the caller's transaction; its id is always new. Args: proved: False = with one factor only, as far as we know."""
         now, token = self._now(), secrets.token_urlsafe(32)
         row = SessionRow(digest=_digest(token), user_id=user.id, csrf=secrets.token_urlsafe(24), address=address[:64], agent=agent[:200], created_ms=now, seen_ms=now,
-                         expires_ms=now + self._absolute_ms, ended_ms=None, factor_ms=now, method=method)
+                         expires_ms=now + self._absolute_ms, ended_ms=None, factor_ms=now if proved else 0, method=method)
         session.add(row)
         account = session.get(Account, user.id)
         if account is not None:
