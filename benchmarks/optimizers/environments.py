@@ -17,7 +17,7 @@ HOME = Path("build/peers")
 KNOWN: dict[str, tuple[str, str | None]] = {
     "kang": ("kang", None), "pulp_highs": ("pulp_highs", None), "pulp_cbc": ("pulp_cbc", None), "scipy_milp": ("scipy_milp", None),
     "linopy": ("linopy_highs", "linopy"), "pypsa": ("pypsa_highs", "pypsa"), "oemof": ("oemof_solph", "oemof"),
-    "fmpy": ("fmpy_drive", "fmpy"),
+    "fmpy": ("fmpy_drive", "fmpy"), "emhass": ("emhass_house", "emhass"), "flexmeasures": ("flexmeasures_device", "flexmeasures"), "opendsm": ("opendsm_hourly", "opendsm"),
 }
 
 

@@ -1,4 +1,5 @@
-"""B3: what went wrong before the plan was asked for. Ours on every seed, judged by the independent checker; PyPSA with a hard comfort band on those it can express.
+"""B3: what went wrong before the plan was asked for. Ours on every seed, judged by the independent checker; PyPSA with a hard comfort band on those it can express, EMHASS and
+FlexMeasures by their own models.
 
 Must not know: other rows.
 """
@@ -6,6 +7,8 @@ Must not know: other rows.
 from __future__ import annotations
 
 import time
+from collections import Counter
+from typing import Any
 
 import numpy as np
 
@@ -60,5 +63,20 @@ def run(report: Report) -> None:
         except PeerError as error:
             words[str(error)[-80:]] = words.get(str(error)[-80:], 0) + 1
     report.add("B3.pypsa_hard.usable", good / max(1, len(asked)), "share", note=f"{len(asked)} of the same seeds, holes already filled for it; failures: {'; '.join(f'{n} x {w}' for w, n in words.items()) or 'none'}")
-    for peer in ("emhass", "flexmeasures"):
-        report.missing(f"B3.{peer}.usable", "resolves for Python 3.11, but no script runs it here yet")
+    models = [as_json(c) for c in asked]
+    own_model(report, "emhass.hard", "emhass", models, {"BAND": "hard"}, "band as min/max_temperatures")
+    own_model(report, "emhass.soft", "emhass", models, {"BAND": "soft"}, "band as desired_temperatures with a penalty")
+    own_model(report, "flexmeasures", "flexmeasures", models, {}, "band as the stock's, its default")
+
+
+def own_model(report: Report, name: str, peer: str, models: list[dict[str, Any]], environment: dict[str, str], how: str) -> None:
+    """A peer with a model of its own on the same seeds, holes already filled for it: one room, one heater that stands for all sources, other load, grid limits."""
+    try:
+        answers = ask(peer, {"models": models}, seconds=900, environment=environment)["answers"]
+    except PeerError as error:
+        report.missing(f"B3.{name}.usable", str(error))
+        return
+    words = Counter(word for usable, word, _ in answers if not usable)
+    said = "; ".join(f"{n} x {word}" for word, n in words.most_common(3)) or "none"
+    report.add(f"B3.{name}.usable", sum(bool(a[0]) for a in answers) / max(1, len(answers)), "share",
+               note=f"{len(answers)} of the same seeds, its own model ({how}); median {quantile([a[2] for a in answers], 0.5) * 1e3:.0f} ms; failures: {said}")

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmarks.optimizers.environments import PeerError, ask
 from benchmarks.report import QUICK, Report
 from optimizers.boosting import learn, predict_boosted, verdict
 from optimizers.demand_response.baseline import METHODS, BaselineError, Event, History
@@ -61,6 +62,22 @@ def baselines(report: Report) -> None:
         report.add(f"B5.{name}.bias", abs(float((said - true).mean() / true.mean())), "relative", at_most=bias)
 
 
+def opendsm(report: Report, load: Array, outdoor: Array, dates: list[str], first: int) -> None:
+    """OpenDSM's hourly model on the same year: fitted once on the year before, without lags, told the temperature that was (it forecasts no day ahead, it judges)."""
+    year = dates.index("2015-01-01")
+    request = {"baseline": {"start": "2015-01-01", "load": load[year:first].ravel().tolist(), "outdoor_c": outdoor[year:first].ravel().tolist()},
+               "reporting": {"start": "2016-01-01", "outdoor_c": outdoor[first:].ravel().tolist()}}
+    try:
+        answer = ask("opendsm", request, seconds=300)
+    except PeerError as error:
+        report.missing("B6.opendsm.cvrmse", str(error))
+        return
+    said = np.array(answer["predicted"], np.float64).reshape(-1, 24)
+    season = np.array([heating(d) for d in dates[first:]])
+    missed, truth = (said - load[first:])[season], load[first:][season]
+    report.add("B6.opendsm.cvrmse", float(np.sqrt(np.nanmean(missed**2)) / np.nanmean(truth)), "relative", note=f"hourly model fitted once on 2015 in {answer['fit_s']:.1f} s, no lags, no daily update: another job than ours, the same hours")
+
+
 def forecasts(report: Report) -> None:
     """B6: day ahead through the heating season of 2016, taking up every day that passed; then many refits."""
     found = data()
@@ -96,6 +113,7 @@ def forecasts(report: Report) -> None:
         report.add("B6.boosted.cvrmse", float(np.sqrt(np.nanmean(np.concatenate(boosted) ** 2)) / np.nanmean(truth)), "relative",
                    note=f"trees on what the ridge leaves, learnt anew each month; cross-validation on the years before {'takes' if asked.wins else 'leaves'} them ({asked.boosted:.2f} against {asked.ridge:.2f})")
         report.add("B6.coverage", float(np.mean(inside)), "share", at_least=0.77, at_most=0.83, note="80 % interval")
+        opendsm(report, load, outdoor, dates, first)
         decile = np.array(cold) <= np.quantile(cold, 0.1)
         report.add("B6.coverage.coldest", float(np.array(inside)[decile].mean()), "share", at_least=0.75, note="coldest tenth of the days")
     else:

@@ -13,6 +13,7 @@ from scipy import sparse
 from scipy.linalg import expm
 
 from benchmarks.optimizers.cases import WEEKS, as_json, m1, m2
+from benchmarks.optimizers.peers.jobs import house
 from optimizers.formulations.building import thermal
 from optimizers.formulations.dispatch import program
 from optimizers.formulations.units import Unit
@@ -82,3 +83,16 @@ def test_a_case_as_json_says_all_a_peer_needs() -> None:
     assert {"prices", "units", "store", "building", "base", "pv"} <= set(model)
     assert all(len(u["cap"]) == len(u["beta"]) == 24 for u in model["units"])
     assert len(model["building"]["d"]) == 24
+
+
+def test_the_house_that_peers_are_given_is_the_community_s_own_room() -> None:
+    model = as_json(m1())
+    given, building = house(model), model["building"]
+    power = np.array([sum(u["cap"][t] for u in model["units"]) for t in range(model["steps"])])
+    room = building["start"][0]
+    for t in range(model["steps"]):
+        truth = building["a"][0][0] * room + building["b"][0] * power[t] + building["d"][t][0]
+        told = room + given["kelvin_per_kw"] * power[t] - given["cooling"] * model["dt"] * (room - given["outdoor"][t])
+        assert told == pytest.approx(truth, abs=1e-9)
+        room = truth
+    assert given["rate_k_h"] * model["dt"] == pytest.approx(building["b"][0] * power.mean())

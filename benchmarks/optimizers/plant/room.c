@@ -52,3 +52,12 @@ int fmi2DoStep(void *c, double t, double h, int keep) {
 }
 const char *fmi2GetVersion(void) { return "2.0"; }
 const char *fmi2GetTypesPlatform(void) { return "default"; }
+
+/* What the standard names and this plant has not: refused. */
+#define REFUSED(name) int fmi2##name(void) { return 3; }
+REFUSED(CancelStep) REFUSED(GetBoolean) REFUSED(GetInteger) REFUSED(GetString) REFUSED(SetBoolean) REFUSED(SetInteger)
+REFUSED(SetString) REFUSED(GetFMUstate) REFUSED(SetFMUstate) REFUSED(FreeFMUstate) REFUSED(SerializedFMUstateSize)
+REFUSED(SerializeFMUstate) REFUSED(DeSerializeFMUstate) REFUSED(GetDirectionalDerivative) REFUSED(SetRealInputDerivatives)
+REFUSED(GetRealOutputDerivatives) REFUSED(GetStatus) REFUSED(GetRealStatus) REFUSED(GetIntegerStatus) REFUSED(GetBooleanStatus)
+REFUSED(GetStringStatus)
+int fmi2SetDebugLogging(void) { return 0; }
