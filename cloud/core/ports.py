@@ -74,7 +74,7 @@ class AgentInfo:
 
     Attributes:
         certificates: serials of the certificates that may connect; empty = only `certificate_serial`.
-        former_keys: what may still come signed by keys of before.
+        former_keys: what may still come signed by keys of before, oldest first.
         cloned: two live boots of its key were heard, and nobody has looked yet.
     """
 
@@ -92,9 +92,9 @@ class AgentInfo:
     def verifying_keys(self, stream: str, epoch: bytes, sequence: int) -> tuple[bytes, ...]:
         """Public keys that may have signed this message; more than one only while the agent changes its key."""
         former = [f for f in self.former_keys if f.stream == stream]
-        told = sorted((f.last_sequence, f.signing_public) for f in former if f.last_sequence is not None and f.epoch == epoch and sequence <= f.last_sequence)
-        if told:
-            return (told[0][1],)
+        told = [f for f in former if f.last_sequence is not None and f.epoch == epoch and sequence <= f.last_sequence]
+        if told:  # of two keys told to end at one number the later signed nothing: oldest first, the first of the smallest counts
+            return (min(told, key=lambda f: f.last_sequence or 0).signing_public,)
         return (self.signing_public, *(f.signing_public for f in former if f.last_sequence is None))
 
 
@@ -195,6 +195,9 @@ class CommandRequest:
     channel: str = "portal"
 
 
+list_ = list  # CommandBus has a method of that name
+
+
 class CommandBus(Protocol):
     """The command service (远程控制). Views are plain dicts: {id, project_id, device_id, point_id, kind, value, low, high, authority, state, version,
     actor, reason, created_ms, deadline_ms, expires_ms, readback, code, detail, verify_by_ms, steps: [{state, at_ms, code, detail}]};
@@ -206,6 +209,9 @@ class CommandBus(Protocol):
     async def list(self, *, project_id: int | None = None, device_id: int | None = None, limit: int = 50, before_ms: int | None = None) -> list[dict[str, Any]]: ...
     async def resolve(self, command_id: str, *, verified: bool, actor: str, reason: str) -> dict[str, Any]:
         """A person resolves an `unknown`."""
+        ...
+    async def plans(self, project_id: int) -> list_[dict[str, Any]]:
+        """Where the newest plan of each agent stands: {agent_id, version, plan_id, start_ms, end_ms, state: waiting|held|refused, held_ms, refused}."""
         ...
 
 

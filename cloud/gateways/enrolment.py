@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import asyncio.sslproto
 import contextlib
 import datetime as dt
 import hashlib
@@ -46,7 +47,9 @@ from protos.errors import KangError
 
 log = logging.getLogger("kang.enrolment")
 MAX_HEAD, MAX_BODY, CONNECTIONS, TIMEOUT_S = 8 << 10, 64 << 10, 32, 10
-#: TLS sessions at once; each costs 300 kB, so whoever comes meanwhile waits before its handshake, for PATIENCE_S, and WAITING of them at most.
+#: What a TLS session reads at once; asyncio's own 256 kB for every connection would be most of this process's memory when a fleet comes at once.
+TLS_BUFFER: Final = 32 << 10
+#: TLS sessions at once; whoever comes meanwhile waits before its handshake, for PATIENCE_S, and WAITING of them at most.
 SESSIONS: Final = 256
 WAITING: Final = 2048
 PATIENCE_S: Final = 4.0
@@ -392,6 +395,7 @@ def _key(body: dict[str, Any], name: str) -> bytes:
 
 async def serve(home: Path) -> None:
     """Run until SIGTERM: a process of its own, so that a thousand boxes that talk never keep one from renewing."""
+    asyncio.sslproto.SSLProtocol.max_size = TLS_BUFFER
     settings = load(home)
     ledger = open_ledger(settings.effective_ledger_url)
     flows = FlowLog(ClickHouse(settings, threads=1, name="enrolment"), days=settings.network_days)

@@ -342,3 +342,10 @@ def test_a_certificate_lives_thirty_days(pki):
     _, _, end = pki.zones["edge"].client(request, subjects.agent_identity(1, "a"))
     left = dt.datetime.fromtimestamp(end / 1000, dt.UTC) - dt.datetime.now(dt.UTC)
     assert dt.timedelta(days=29, hours=23) < left <= dt.timedelta(days=30)
+
+
+@pytest.mark.parametrize("keys", [(b"1", b"2"), (b"2", b"1")])
+def test_of_two_keys_that_end_at_one_number_the_older_signed_what_came_before(keys: tuple[bytes, bytes]) -> None:
+    first, second = keys  # renewed twice without a batch between: the second key signed nothing
+    agent = AgentInfo("a1", 1, b"3", b"", "grpc", former_keys=(FormerKey("batch", first, b"e", 10), FormerKey("batch", second, b"e", 10)))
+    assert [agent.verifying_keys("batch", b"e", n) for n in (1, 10, 11)] == [(first,), (first,), (b"3",)]
