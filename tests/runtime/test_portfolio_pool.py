@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from cloud.installation import ray_environment
 from tests.support.real import Real
 
 pytestmark = pytest.mark.slow
@@ -20,6 +21,7 @@ DRIVER = """
 import json, logging, os, signal, sys
 import numpy as np
 import ray
+from cloud.runtime.loopback import stay_here
 from cloud.runtime.portfolio import PortfolioPoolError, RayPool
 from optimizers.methods.portfolio import LocalPool, split
 from tests.optimizers.cases import ordinary
@@ -29,8 +31,9 @@ try:
     RayPool(communities, steps)
 except PortfolioPoolError as error:
     alone = error.code
+stay_here()
 ray.init(address=sys.argv[1], namespace="kang", log_to_driver=False, logging_level=logging.ERROR)
-with RayPool(communities, steps, workers=2, cpus=0.1, seconds=150) as pool:
+with RayPool(communities, steps, workers=2, cpus=0.1, seconds=60) as pool:
     price = np.full(6, 0.1)
     there, here = pool.price(price), LocalPool(communities, steps).price(price)
     first = pool.processes()
@@ -45,8 +48,8 @@ with RayPool(communities, steps, workers=2, cpus=0.1, seconds=150) as pool:
 
 
 def test_workers_price_as_this_process_does_and_a_killed_one_comes_back(real: Real) -> None:
-    environment = {**os.environ, "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(real.settings.credentials / "ray.token"), "PYTHONPATH": str(Path(__file__).parents[2])}
-    done = subprocess.run([sys.executable, "-c", DRIVER, f"127.0.0.1:{real.settings.ray_port}"], capture_output=True, text=True, check=False, env=environment, timeout=400)
+    environment = {**os.environ, **ray_environment(real.settings), "PYTHONPATH": str(Path(__file__).parents[2])}
+    done = subprocess.run([sys.executable, "-c", DRIVER, f"127.0.0.1:{real.settings.ray_port}"], capture_output=True, text=True, check=False, env=environment, timeout=150)
     assert done.returncode == 0, done.stderr[-2000:]
     told = json.loads(done.stdout.strip().splitlines()[-1])
     assert told["alone"] == "E-PORTFOLIO-POOL"
