@@ -19,7 +19,7 @@ from cloud.core.settings import Settings, load
 from cloud.core.supervision import Supervisor
 from cloud.installation import children, prepare
 
-ALL = ("ca", "nats", "store", "audit", "control", "gateway", "ray", "runtime", "portal")
+ALL = ("ca", "nats", "store", "audit", "control", "gateway", "ray", "runtime", "planner", "portal")
 
 
 def free_ports(count: int) -> list[int]:
@@ -55,7 +55,7 @@ class Stack:
         try:
             for child in children(self.settings):
                 if child.name in self.only or child.name == "ca" or (child.name == "enrolment" and "gateway" in self.only):
-                    self.supervisor.start(child, wait=child.name not in ("audit", "control", "runtime"))
+                    self.supervisor.start(child, wait=child.name not in ("audit", "control", "runtime", "planner"))
         except BaseException:
             self.supervisor.stop_all()
             raise

@@ -137,6 +137,7 @@ def children(settings: Settings) -> list[Child]:
             "--min-worker-port=20000", "--max-worker-port=20999",
             "--no-monitor", "--include-log-monitor=false"], lambda: port_open(settings.ray_port), environment=ray, with_=("runtime",), ready_s=120))
     found.append(Child("runtime", [python, "-m", "cloud.runtime.main", "--home", home], environment=ray))
+    found.append(Child("planner", [python, "-m", "cloud.planning", "--home", home]))
     found.append(Child("portal", [python, "-m", "cloud.app", "--home", home], lambda: port_open(settings.portal_port)))
     return found
 

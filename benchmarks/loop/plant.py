@@ -31,7 +31,7 @@ class Plant:
         self.ids = {row["code"]: k + 1 for k, row in enumerate(rows)}
         self.codes = {k: code for code, k in self.ids.items()}
         rng = np.random.default_rng(seed)
-        devices = []
+        devices: list[DeviceInfo] = []
         for row in rows:
             points = {}
             for key_, spec in builtin(row["template"]).points.items():
@@ -40,6 +40,7 @@ class Plant:
                 points[spec.point.id] = PointSetting(spec.point.id, spec.low, spec.high, spec.resolution, spec.max_silent_s, spec.write is not None)
             devices.append(DeviceInfo(self.ids[row["code"]], 1, "a", row["code"], "", "", row["template"], row["profile"], self.ids.get(row["parent"]), row["location"], row["rated_kw"] or 0.0,
                                       row["attributes"], points))
+        self.devices = devices
         facts = register.facts(key)
         self.site: Site = site(1, facts["heated_area_m2"], devices)
         self.tariff = facts["tariff"]

@@ -20,9 +20,11 @@ from cryptography import x509
 
 from benchmarks.plants import site as sites
 from benchmarks.plants.communities import COMMUNITIES
+from cloud.core.clock import now_ms
 from cloud.core.settings import Settings
 from cloud.core.supervision import Child, Supervisor
 from cloud.functions.devices.service import DeviceService, NewDevice, NewProject
+from cloud.functions.economic_operation.service import EconomicService
 from cloud.ledger import open_ledger
 
 PORT_BASE: Final = 15_000
@@ -32,6 +34,8 @@ REGIONS: Final = {
 }
 #: One agent in the demo uses NATS, the others gRPC: both uplinks are always alive.
 NATS_COMMUNITY: Final = "metered_district"
+#: Plants that economic operation runs from the first minute, and by which tariff.
+PLANNED: Final = {"boiler_storage": "beijing_business_pattern", "heat_pump": "beijing_coal_to_electricity"}
 TEMPLATES: Final = Path(__file__).parents[2] / "edge_agent" / "devices"
 
 
@@ -47,7 +51,7 @@ class PreparedAgent:
 def register(settings: Settings, admit: Callable[..., Any], *, backfill_days: float) -> list[PreparedAgent]:
     """Register projects, templates, devices and agents of every community; safe to run again."""
     ledger = open_ledger(settings.effective_ledger_url)
-    service = DeviceService(ledger)
+    service, economic = DeviceService(ledger), EconomicService(ledger, now_ms)
     for file in sorted(TEMPLATES.glob("*.yaml")):
         service.register_template(yaml.safe_load(file.read_text()))
     prepared = []
@@ -58,6 +62,8 @@ def register(settings: Settings, admit: Callable[..., Any], *, backfill_days: fl
         project_id = service.register_project(NewProject(
             facts["code"], facts["name_zh"], facts["name_en"], region, facts["latitude"], facts["longitude"], facts["heated_area_m2"], facts["kind"], facts["timezone"],
             attributes={**facts["attributes"], "tariff": facts["tariff"]}))
+        if key in PLANNED and economic.setting(project_id).version == 0:
+            economic.change(project_id, {"mode": "act", "tariff": PLANNED[key]}, "demo")
         agent_id = f"{facts['code']}-a1".lower()
         uplink = "nats" if key == NATS_COMMUNITY else "grpc"
         folder = settings.home / "agents" / agent_id

@@ -54,6 +54,7 @@ class Settings:
         password_days: days after which a password must be changed; 0 = never.
         audit_days: days after which audit records are deleted under a signed cut; 0 = never; at least 1098 (three years).
         network_days: days network records are kept; at least 183.
+        weather_url: forecasts for planning: an Open-Meteo address or file:///path.csv; empty = the site's own outdoor sensor
     """
 
     home: Path
@@ -82,6 +83,7 @@ class Settings:
     password_days: int = 90
     audit_days: int = 1830
     network_days: int = 400
+    weather_url: str = ""
 
     @property
     def credentials(self) -> Path:

@@ -17,6 +17,8 @@ from cloud.core.admission import Gate as Admission
 from cloud.functions.devices import agents_api as devices_agents
 from cloud.functions.devices import api as devices
 from cloud.functions.devices.operations import OPERATIONS as DEVICES
+from cloud.functions.economic_operation import api as economic
+from cloud.functions.economic_operation.operations import OPERATIONS as ECONOMIC
 from cloud.functions.interfaces import api as interfaces
 from cloud.functions.interfaces.operations import OPERATIONS as INTERFACES
 from cloud.functions.monitoring import api as monitoring
@@ -45,7 +47,7 @@ from cloud.portal.static import Pages
 from cloud.security.guard import Gate, Requires, check_routes
 from cloud.security.operations import OperationTable
 
-ROUTERS: tuple[APIRouter, ...] = (system.api, system_me.api, system_people.api, system_oidc.api, system_audit.api, system_dialogue.api, devices_agents.api, devices.api, monitoring.api, remote_control.api, interfaces.api)
+ROUTERS: tuple[APIRouter, ...] = (system.api, system_me.api, system_people.api, system_oidc.api, system_audit.api, system_dialogue.api, devices_agents.api, devices.api, monitoring.api, remote_control.api, economic.api, interfaces.api)
 
 #: In a demonstration a one-time code proves who one is for as long as its link was good: there is nobody to ask for another.
 DEMO_PROOF_S = 3600
@@ -53,7 +55,7 @@ DEMO_PROOF_S = 3600
 
 def operation_table() -> OperationTable:
     """The rows of every function."""
-    return OperationTable((*SYSTEM, *OIDC, *AUDIT, *DEVICES, *MONITORING, *REMOTE_CONTROL, *INTERFACES))
+    return OperationTable((*SYSTEM, *OIDC, *AUDIT, *DEVICES, *MONITORING, *REMOTE_CONTROL, *ECONOMIC, *INTERFACES))
 
 
 def create_app(services: Services) -> FastAPI:

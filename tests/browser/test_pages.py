@@ -28,7 +28,7 @@ from tests.support.site import STATIC, Site, build, furnish
 
 pytestmark = pytest.mark.browser
 PAGES: dict[str, Callable[[Site], str]] = {
-    "overview": lambda _s: "/", "project": lambda s: f"/projects/{s.projects['cuihu']}", "rooms_only": lambda s: f"/projects/{s.projects['liulin']}",
+    "overview": lambda _s: "/", "project": lambda s: f"/projects/{s.projects['cuihu']}", "plan": lambda s: f"/projects/{s.projects['cuihu']}/plan", "rooms_only": lambda s: f"/projects/{s.projects['liulin']}",
     "devices": lambda _s: "/devices", "device": lambda s: f"/devices/{s.device('cuihu', 'EB1')}", "tank": lambda s: f"/devices/{s.device('cuihu', 'TK1')}",
     "locked": lambda s: f"/devices/{s.device('yanqi', 'HP2')}", "alarms": lambda _s: "/alarms", "past": lambda _s: "/alarms?state=past",
     "quarantine": lambda _s: "/quarantine", "agents": lambda _s: "/agents", "commands": lambda _s: "/commands", "log": lambda _s: "/log",

@@ -183,6 +183,9 @@ class FakeLive:
         return found
 
 
+_list = list  # FakeCommands has a method of that name
+
+
 class FakeCommands:
     """A command service that walks the states with `step_s` between them."""
 
@@ -238,6 +241,9 @@ class FakeCommands:
         rows = [r for r in self.rows.values() if (project_id is None or r["project_id"] == project_id)
                 and (device_id is None or r["device_id"] == device_id) and (before_ms is None or r["created_ms"] < before_ms)]
         return sorted(rows, key=lambda r: -r["created_ms"])[:limit]
+
+    async def plans(self, project_id: int) -> _list[dict[str, Any]]:
+        return []
 
     async def resolve(self, command_id: str, *, verified: bool, actor: str, reason: str) -> dict[str, Any]:
         row = self.rows[command_id]

@@ -17,6 +17,7 @@ export const router = createRouter({
   routes: [
     { path: '/', name: 'overview', component: () => import('./functions/monitoring/OverviewPage.vue'), meta: { title: 'nav.overview', needs: 'monitoring.overview.read' } },
     { path: '/projects/:id(\\d+)', name: 'project', component: () => import('./functions/monitoring/ProjectPage.vue'), meta: { title: 'nav.project' } },
+    { path: '/projects/:id(\\d+)/plan', name: 'plan', component: () => import('./functions/economic_operation/PlanPage.vue'), meta: { title: 'plan.title', needs: 'economic_operation.plan.read' } },
     { path: '/alarms', name: 'alarms', component: () => import('./functions/monitoring/AlarmsPage.vue'), meta: { title: 'nav.alarms', needs: 'monitoring.alarms.read' } },
     { path: '/devices', name: 'devices', component: () => import('./functions/devices/DevicesPage.vue'), meta: { title: 'nav.devices', needs: 'devices.device.read' } },
     { path: '/devices/:id(\\d+)', name: 'device', component: () => import('./functions/devices/DevicePage.vue'), meta: { title: 'nav.device' } },
