@@ -67,7 +67,9 @@ class RayPool:
         self._seconds = seconds
         # Ray gives an actor as many threads of BLAS as it has processors: one, so that workers do not fight over them.
         options: dict[str, Any] = {"num_cpus": cpus, "max_restarts": RESTARTS, "max_task_retries": RESTARTS}
-        self._workers = [ray.remote(_Worker).options(**options).remote(share, steps, first, count) for first, share in enumerate(shares_of(communities, count))]
+        # Kept here: a worker that is started again reads its share anew.
+        self._shares = [ray.put(share) for share in shares_of(communities, count)]
+        self._workers = [ray.remote(_Worker).options(**options).remote(share, steps, first, count) for first, share in enumerate(self._shares)]
 
     def __enter__(self) -> Self:
         return self
