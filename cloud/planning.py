@@ -87,7 +87,8 @@ class Planning:
             except KangError as error:  # the command service refused the document
                 log.error("project %d: the plan was refused: %s", project.id, error)
                 outcome = {"outcome": "failed", "code": error.code}
-            self._done[project.id] = (quarter, setting.version)
+            if outcome["outcome"] == "planned":  # else once more in two minutes
+                self._done[project.id] = (quarter, setting.version)
             self._acting[project.id] = setting.mode == "act"
             count += 1
             await self._client.publish(f"event.{project.id}", json.dumps({"type": "planned", "project_id": project.id, **outcome}).encode())

@@ -141,7 +141,9 @@ class Planner:
         demand = m.demand_yuan_kw * min(1.0, steps * STEP_S / 3600 / m.month_left_h) if m.month_left_h > 0 else m.demand_yuan_kw
         # Among hours of one price the earlier is taken: what is put off meets the errors of later forecasts.
         soon = m.price + SOONER_PER_H * float(np.mean(m.price)) * np.minimum(np.arange(steps) * STEP_S / 3600, 12.0)
-        prices = Prices(soon, demand=demand, peak_so_far_kw=m.peak_so_far_kw, terminal=float(np.mean(m.price)) / (2.5 if site.pumps else 1.0), floor=200.0, comfort=2.0)
+        # Cold rooms never pay: a kelvin less costs several times the dearest heat it saves, a kelvin below the floor many times.
+        kelvin = 5.0 * learnt.loss_kw_k * float(np.max(m.price))
+        prices = Prices(soon, demand=demand, peak_so_far_kw=m.peak_so_far_kw, terminal=float(np.mean(m.price)) / (2.5 if site.pumps else 1.0), floor=max(200.0, 20 * kelvin), comfort=max(5.0, kelvin))
         return Community(str(site.project_id), STEP_S / 3600, prices, m.outdoor_c, [building], sources, stores, heaters, m.sun_kw_m2, np.clip(supply_curve(m), 25, 90), m.base_kw, 0.0, m.contract_kw,
                          site.transformer_kw, limit_kw=m.limit_kw)
 

@@ -10,6 +10,7 @@ import dataclasses
 import datetime as dt
 import logging
 import math
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, Protocol
 from zoneinfo import ZoneInfo
@@ -240,13 +241,18 @@ def _document(planned: Planned, moment: Moment, weather: Forecast, now: int, lea
         "grid_kw": _r(plan.grid_kw, 2), "sources_kw": {n: _r(v, 2) for n, v in plan.power_kw.items()}, "rooms_kw": {n: _r(v, 2) for n, v in plan.rooms_kw.items()},
         "store_kwh": {n: _r(v, 1) for n, v in plan.energy_kwh.items()}, "room_c": _r(plan.room_c.get("rooms", np.empty(0)), 2), "building_kw": _r(plan.building_kw.get("rooms", np.empty(0)), 2),
         "outdoor_c": _r(moment.outdoor_c, 2), "price": _r(moment.price, 5), "heat_price": _r(plan.heat_price, 5), "power_price": _r(plan.power_price, 5),
-        "reasons": [[{"kind": r.kind, "zh": r.zh, "en": r.en, "amount": round(r.amount, 3), "unit": r.unit} for r in step] for step in why],
+        "reasons": [[{"kind": r.kind, "zh": _named(r.zh, "zh"), "en": _named(r.en, "en"), "amount": round(r.amount, 3), "unit": r.unit} for r in step] for step in why],
         "tracks": [{"device_id": t.device_id, "point_id": t.point_id, "value": list(t.value)} for t in planned.tracks]}
     summary = {"cost": {k: round(v, 4) for k, v in plan.cost.items()}, "objective": round(plan.objective, 4), "gap": round(plan.gap, 6), "how": plan.how, "sol_status": plan.sol_status,
                "seconds": round(plan.seconds, 4), "weather": {"source": weather.source, "issued_ms": weather.issued_ms, "age_h": round(weather.age_h(now), 2)},
                "learnt": {"how": learnt.how, "days": round(learnt.days, 1), "rmse_k": None if math.isnan(learnt.rmse_k) else round(learnt.rmse_k, 3), "loss_kw_k": round(learnt.loss_kw_k, 4)},
                "warmer_1k_yuan": round(what_if(plan, community), 2), "peak_so_far_kw": round(moment.peak_so_far_kw, 1), "repaired": list(plan.repaired)}
     return document, summary
+
+
+def _named(text: str, language: str) -> str:
+    """What the planner's own parts are called by people."""
+    return text.replace("“tank”", "蓄热").replace("“rooms”", "房间").replace("“heaters”", "房间电采暖") if language == "zh" else re.sub(r"\btank\b", "the store", text)
 
 
 def _r(values: Any, digits: int) -> list[float]:

@@ -729,7 +729,7 @@ export const en: Record<keyof typeof zh, string> = {
   'plan.measured': 'Grid power, measured',
   'plan.planned': 'Grid power, planned',
   'plan.price': 'Price of power',
-  'plan.perKwh': 'yuan/kWh',
+  'plan.perKwh': '¥/kWh',
   'plan.store': 'Stored heat, planned',
   'plan.room': 'Rooms, planned',
   'plan.outdoor': 'Outdoors, forecast',
@@ -795,4 +795,6 @@ export const en: Record<keyof typeof zh, string> = {
   'learnt.register': 'by heated area',
   'learnt.balance': 'by energy balance',
   'learnt.identified': 'identified from history',
+  'weather.site sensor': 'the site\'s own sensor (no weather service)',
+  'weather.Open-Meteo': 'Open-Meteo',
 }

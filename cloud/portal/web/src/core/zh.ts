@@ -793,4 +793,6 @@ export const zh = {
   'learnt.register': '按面积估计',
   'learnt.balance': '按热平衡估计',
   'learnt.identified': '由历史辨识',
+  'weather.site sensor': '站点自己的传感器（非气象服务）',
+  'weather.Open-Meteo': 'Open-Meteo',
 }
