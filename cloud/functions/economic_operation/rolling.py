@@ -230,7 +230,7 @@ def _hourly(at_ms: Sequence[int], values: Sequence[float], begin: int, hours: in
 
 def _body(project_id: int, plan_id: str, start: int, planned: Planned) -> dict[str, Any]:
     return {"project_id": project_id, "plan_id": plan_id, "start_ms": start, "step_s": STEP_S, "actor": "planner", "channel": "planner",
-            "tracks": [{"device_id": t.device_id, "point_id": t.point_id, "authority": int(Authority.PLAN), "value": list(t.value), "holder": plan_id, "reason": t.reason or "plan"} for t in planned.tracks]}
+            "tracks": [{"device_id": t.device_id, "point_id": t.point_id, "authority": int(Authority.PLAN), "value": list(t.value), "holder": plan_id, "reason": t.reason} for t in planned.tracks]}
 
 
 def _document(planned: Planned, moment: Moment, weather: Forecast, now: int, learnt: Learnt) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -281,6 +281,7 @@ export const en: Record<keyof typeof zh, string> = {
   'control.happened': 'It happened',
   'control.notHappened': 'It did not',
   'why.hold': 'Held by {who} ({as})',
+  'why.plan': 'By {as}',
   'why.until': ' until {time}',
   'why.lockout': 'Locked out by {who}: {reason}',
   'why.offline': 'Edge agent offline for {age}',

@@ -279,6 +279,7 @@ export const zh = {
   'control.happened': '确已执行',
   'control.notHappened': '未执行',
   'why.hold': '{who}（{as}）控制中',
+  'why.plan': '按{as}运行',
   'why.until': '，至 {time}',
   'why.lockout': '{who} 挂牌检修：{reason}',
   'why.offline': '边缘代理离线 {age}',
