@@ -48,7 +48,7 @@ class Planning:
         self._service = EconomicService(ledger, now_ms)
         self._client = client
         self._heard: dict[int, dict[int, dict[str, Any]]] = {}
-        self._done: dict[int, tuple[int, int]] = {}
+        self._done: dict[int, tuple[int, int, frozenset[int]]] = {}
         self._tried: dict[int, int] = {}
         self._acting: dict[int, bool] = {}
         reader = Reader(ClickHouse(settings, threads=1, name="planner"), settings.timezone)
@@ -64,7 +64,8 @@ class Planning:
         except DecodeError:
             return
         self._heard.setdefault(beat.project_id, {}).update({d.device_id: {
-            "locked_out": d.locked_out, "local_manual": d.local_manual,
+            "locked_out": d.locked_out or not d.online or any(h.authority < Authority.PLAN and h.authority not in (Authority.GRID_ORDER, Authority.DEMAND_RESPONSE) for h in d.holders),
+            "local_manual": d.local_manual,
             "planned": frozenset(h.point_id for h in d.holders if h.authority == Authority.PLAN)} for d in beat.devices})
 
     async def look(self) -> int:
@@ -76,11 +77,14 @@ class Planning:
             setting = wanted.get(project.id)
             if setting is not None and setting.mode != "act" and self._acting.get(project.id, True) and not await self._let_go(project.id):
                 continue
-            if setting is None or setting.mode == "off" or self._done.get(project.id) == (quarter, setting.version) or (now - self._tried.get(project.id, 0) < RETRY_MS and self._same(project.id, setting)):
+            heard = self._heard.get(project.id, {})
+            # What an interlock, a person or a lockout holds cannot be planned with: a change of it is planned for at once.
+            state = (quarter, 0 if setting is None else setting.version, frozenset(d for d, h in heard.items() if h["locked_out"] or h["local_manual"]))
+            if setting is None or setting.mode == "off" or self._done.get(project.id) == state or (now - self._tried.get(project.id, 0) < RETRY_MS and self._same(project.id, setting)):
                 continue
             self._tried[project.id] = now
             try:
-                outcome = await self.rolling.plan(project, self._directory.devices(project.id), self._heard.get(project.id, {}), setting)
+                outcome = await self.rolling.plan(project, self._directory.devices(project.id), heard, setting)
             except (HistorianUnavailableError, HistorianQueryError, ControlUnavailableError) as error:
                 log.warning("project %d waits: %s", project.id, error)
                 continue
@@ -88,7 +92,7 @@ class Planning:
                 log.error("project %d: the plan was refused: %s", project.id, error)
                 outcome = {"outcome": "failed", "code": error.code}
             if outcome["outcome"] == "planned":  # else once more in two minutes
-                self._done[project.id] = (quarter, setting.version)
+                self._done[project.id] = state
             self._acting[project.id] = setting.mode == "act"
             count += 1
             await self._client.publish(f"event.{project.id}", json.dumps({"type": "planned", "project_id": project.id, **outcome}).encode())

@@ -250,11 +250,25 @@ class Doorman:
             work.cancel()
 
 
+#: What a value is called where it is summed up.
+_MEANS = {"value": frozenset({"mean", "low", "high", "readback"})}
+
+
 def _without(document: Any, hidden: frozenset[str]) -> Any:
+    """Take hidden fields out, wherever they stand; rows in columns lose their cells."""
+    hidden = hidden.union(*(_MEANS.get(name, frozenset()) for name in hidden))
+    return _stripped(document, hidden)
+
+
+def _stripped(document: Any, hidden: frozenset[str]) -> Any:
     if isinstance(document, dict):
-        return {name: _without(value, hidden) for name, value in document.items() if name not in hidden}
+        columns = document.get("columns")
+        if isinstance(columns, list) and isinstance(document.get("rows"), list) and all(isinstance(row, list) for row in document["rows"]):
+            dark = {k for k, name in enumerate(columns) if name in hidden}
+            document = {**document, "rows": [[None if k in dark else cell for k, cell in enumerate(row)] for row in document["rows"]]}
+        return {name: _stripped(value, hidden) for name, value in document.items() if name not in hidden}
     if isinstance(document, list):
-        return [_without(value, hidden) for value in document]
+        return [_stripped(value, hidden) for value in document]
     return document
 
 

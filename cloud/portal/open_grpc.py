@@ -143,9 +143,10 @@ def _number(value: float | None) -> float:
 
 
 def _values(rows: list[list[Any]]) -> pb.OpenValues:
+    rows = [row for row in rows if None not in row[:3]]  # a client that may not see which device, point or time gets no row at all
     columns: tuple[tuple[Any, ...], ...] = tuple(zip(*rows, strict=True)) if rows else ((), (), (), (), ())
     devices, points, times, values, qualities = columns
-    return pb.OpenValues(device_id=devices, point_id=points, at_ms=times, value=[_number(v) for v in values], quality=qualities)
+    return pb.OpenValues(device_id=devices, point_id=points, at_ms=times, value=[_number(v) for v in values], quality=[int(q or 0) for q in qualities])
 
 
 def _command(view: dict[str, Any]) -> pb.OpenCommand:

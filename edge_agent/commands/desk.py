@@ -402,7 +402,7 @@ class Desk:
         out: dict[str, list[Hold]] = {}
         for point, holds in self.journal.holds(device.id).items():
             out[BY_ID[point].key] = [h for h in holds if h.alive(now_ms)]
-        if self.plan is not None:
+        if self.plan is not None and not self._started_or_stopped(device, out):
             for key, wishes in self.plan.holds(device.id, now_ms).items():
                 out.setdefault(key, []).extend(wishes)
         for key, own in self.own(device.id).items():
@@ -419,6 +419,12 @@ class Desk:
         if self.is_local(image) or self.journal.lockout(device.id) is not None:
             out = {key: [h for h in holds if h.authority < Authority.LOCKOUT] for key, holds in out.items()}
         return out
+
+    @staticmethod
+    def _started_or_stopped(device: Device, holds: Mapping[str, list[Hold]]) -> bool:
+        """Somebody above the plan holds what starts or stops the device: then the plan lets go of all of it, or a start would give no heat."""
+        switches = {s.set for s in (*device.start, *device.stop) if s.set}
+        return any(h.authority < Authority.PLAN and h.value is not None for key in switches for h in holds.get(key, ()))
 
     @staticmethod
     def is_local(image: Image) -> bool:

@@ -31,7 +31,7 @@ DAY_MS = 86_400_000
 class Change(BaseModel):
     """What to change; what is not named stays. `version` is the one that was seen."""
 
-    model_config = ConfigDict(strict=True, allow_inf_nan=False)
+    model_config = ConfigDict(strict=True, allow_inf_nan=False, extra="forbid")
 
     version: Whole
     mode: Line | None = Field(None, max_length=8)

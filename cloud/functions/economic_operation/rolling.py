@@ -181,7 +181,7 @@ class Rolling:
             return known.weather
         series = (where.weather, point("outdoor_temp").id) if where.weather else next(((p.device_id, point("outdoor_temp").id) for p in where.pumps), None)
         if series is None:
-            raise WeatherError(source="site sensor", problem="the project has no outdoor sensor")
+            raise NothingToPlanError(problem_zh="没有室外温度：站点无室外传感器，平台也未设置 weather_url", problem_en="no outdoor temperature: the site has no sensor and the platform no weather_url")
         (found,) = await self._historian.history(project.id, [series], now - 49 * 3_600_000, now, resolution_s=3600)
         return persistence(found.at_ms, found.mean, now)
 

@@ -59,7 +59,7 @@ async def latest(project_id: Whole, who: Annotated[Principal, operation("monitor
     mine = {d.id for d in given.devices(who, project_id)}
     wanted = None if device_id is None else [d for d in device_id if d in mine]
     found = await given.historian.latest(project_id, wanted)
-    return {"at_ms": given.now(), "rows": [[v.device_id, v.point_id, v.at_ms, v.value, v.quality] for v in found if v.device_id in mine]}
+    return {"at_ms": given.now(), "columns": ["device_id", "point_id", "at_ms", "value", "quality"], "rows": [[v.device_id, v.point_id, v.at_ms, v.value, v.quality] for v in found if v.device_id in mine]}
 
 
 @api.get("/projects/{project_id}/history", response_model=None)

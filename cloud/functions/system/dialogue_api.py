@@ -19,15 +19,19 @@ Given = Annotated[Services, Depends(services)]
 Id = Annotated[str, Path(pattern=r"^[0-9a-f]{32}$")]
 
 
+#: Text with line breaks and tabs, no other control characters: it is shown on a terminal at the site.
+PROSE = r"^[^\x00-\x08\x0b-\x1f\x7f-\x9f]*$"
+
+
 class NewNote(BaseModel):
     """A message, or a question with or without choices."""
 
     model_config = ConfigDict(strict=True, extra="forbid")
 
     agent_id: Line = Field(min_length=1, max_length=60)
-    text: Annotated[str, Field(min_length=1, max_length=500)]
+    text: Annotated[str, Field(min_length=1, max_length=500, pattern=PROSE)]
     question: bool = False
-    choices: list[Annotated[str, Field(min_length=1, max_length=60)]] = Field(default_factory=list, max_length=10)
+    choices: list[Annotated[Line, Field(min_length=1, max_length=60)]] = Field(default_factory=list, max_length=10)
 
 
 class NewAnswer(BaseModel):
@@ -35,7 +39,7 @@ class NewAnswer(BaseModel):
 
     model_config = ConfigDict(strict=True, extra="forbid")
 
-    answer: Annotated[str, Field(min_length=1, max_length=500)]
+    answer: Annotated[str, Field(min_length=1, max_length=500, pattern=PROSE)]
 
 
 def _service(given: Services) -> DialogueService:

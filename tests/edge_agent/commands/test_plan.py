@@ -62,6 +62,19 @@ def test_a_grid_cap_in_the_plan_limits_the_operators_choice(bench):
     assert any("limited" in r for r in bench.results(command))
 
 
+def test_who_starts_or_stops_a_device_is_not_held_back_by_the_plans_stages(bench):
+    bench.plan([{"key": "stage_command", "value": [0.0] * 10}, {"key": SETPOINT, "value": [40.0] * 10}])
+    bench.run(3)
+    assert bench.plant.values["stage_command"] == 0.0
+    bench.plant.values["stage_command"] = 3.0  # what the local controller does when nobody holds it
+    command = bench.do("start", seconds=10, expires_ms=bench.now.wall_ms + 60_000)
+    assert bench.stage(command) == "verified"
+    bench.run(40)
+    assert bench.plant.values["stage_command"] == 3.0, "a start that gives no heat is none"
+    bench.run(60)
+    assert bench.plant.values["stage_command"] == 0.0, "when the start expires the plan rules again"
+
+
 def test_a_lockout_silences_the_plan(bench):
     bench.do("lock", holder="Wang", authority=Authority.LOCKOUT)
     bench.plan([{"key": SETPOINT, "value": [55.0] * 10}])
