@@ -81,12 +81,12 @@ def reasons(plan: Plan, community: Community) -> list[list[Reason]]:
         else:
             cap = np.full(steps, source.rated_kw * source.efficiency)
         cap = cap * np.clip(np.nan_to_num(series(source.available, steps)), 0, 1)
-        add((q > _TIGHT) & (q >= cap - _TIGHT), "full", f"“{source.name}”满负荷 {{:.0f}} kW", f"{source.name} at full load, {{:.0f}} kW", q, "kW")
+        add((q > _TIGHT) & (q >= cap - _TIGHT), "full", f"“{source.name}”满负荷，供热 {{:.0f}} kW", f"{source.name} at full load, {{:.0f}} kW of heat", q, "kW")
     for store in community.stores:
         energy = plan.energy_kwh[store.name]
-        add((plan.charge_kw[store.name] > _TIGHT) & (plan.power_price <= np.quantile(plan.power_price, 0.35) + 1e-9), "cheap", f"电价低，“{store.name}”蓄热 {{:.0f}} kW", f"power is cheap: {store.name} is charged with {{:.0f}} kW",
+        add((plan.charge_kw[store.name] > _TIGHT) & (plan.power_price <= np.quantile(plan.power_price, 0.35) + 1e-9), "cheap", f"电价低，“{store.name}”蓄热 {{:.0f}} kW（热）", f"power is cheap: {store.name} is charged with {{:.0f}} kW of heat",
             plan.charge_kw[store.name], "kW")
-        add(plan.discharge_kw[store.name] > _TIGHT, "dear", f"“{store.name}”放热 {{:.0f}} kW，少用高价电", f"{store.name} gives {{:.0f}} kW instead of dearer power", plan.discharge_kw[store.name], "kW")
+        add(plan.discharge_kw[store.name] > _TIGHT, "dear", f"“{store.name}”放热 {{:.0f}} kW，少用高价电", f"{store.name} gives {{:.0f}} kW of heat instead of dearer power", plan.discharge_kw[store.name], "kW")
         add(energy >= store.capacity_kwh - _TIGHT, "charged", f"“{store.name}”已蓄满", f"{store.name} is full", nothing, "")
         add(energy <= _TIGHT, "empty", f"“{store.name}”已放空", f"{store.name} is empty", nothing, "")
     return out

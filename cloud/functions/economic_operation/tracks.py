@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 #: Room set-points move in steps a resident would not call nervous.
 ROOM_STEP_K: Final = 0.25
+#: So far below what was promised a room is called cold.
+COLD_K: Final = 0.15
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,12 +54,13 @@ def tracks(site: Site, plan: Plan, community: Community, moment: Moment, comfort
     out: list[Track] = []
     if site.boilers:
         out += _boilers(site, plan, community, carried)
+    free = cold(plan, community, comfort)
     for pump in site.pumps:
         on = plan.on[pump.name] > 0.5
         kw = plan.power_kw[pump.name]
         limit = np.where(on, np.maximum(kw * 1.03, 0.15 * pump.power_kw), pump.power_kw)
-        out += [_track(pump.device_id, "enable_command", np.where(on, 1.0, 0.0)), _track(pump.device_id, "power_limit_setpoint", np.round(limit, 1)),
-                _track(pump.device_id, "leaving_temp_setpoint", np.where(on, np.round(np.minimum(55.0, community.supply_c + 6.0), 1), np.round(np.minimum(50.0, community.supply_c + 2.0), 1)))]
+        out += [_track(pump.device_id, "enable_command", np.where(on, 1.0, 0.0), free), _track(pump.device_id, "power_limit_setpoint", np.round(limit, 1), free),
+                _track(pump.device_id, "leaving_temp_setpoint", np.where(on, np.round(np.minimum(55.0, community.supply_c + 6.0), 1), np.round(np.minimum(50.0, community.supply_c + 2.0), 1)), free)]
     rooms = plan.room_c.get("rooms")
     if rooms is not None:
         moved = np.clip(room_setpoints(plan, community, comfort) - comfort.target_c, -comfort.down_k, comfort.up_k)
@@ -66,6 +69,17 @@ def tracks(site: Site, plan: Plan, community: Community, moment: Moment, comfort
                 own = float(moment.own_c[k]) if len(moment.own_c) and np.isfinite(moment.own_c[k]) else comfort.target_c
                 out.append(_track(room.device_id, "room_temp_setpoint", np.round((own + moved) / ROOM_STEP_K) * ROOM_STEP_K))
     return out
+
+
+def cold(plan: Plan, community: Community, comfort: Comfort) -> NDArray[np.bool_]:
+    """Intervals in which rooms are below what was promised: the site's own controller, which heats all it can, is left alone with it."""
+    rooms = plan.room_c.get("rooms")
+    if rooms is None:
+        return np.zeros(community.steps, np.bool_)
+    wanted = comfort.target_c - comfort.down_k - COLD_K
+    found = rooms < wanted
+    found[0] |= any(b.room_c < wanted for b in community.buildings)
+    return np.asarray(found)
 
 
 def room_setpoints(plan: Plan, community: Community, comfort: Comfort) -> Array:
@@ -109,5 +123,5 @@ def _boilers(site: Site, plan: Plan, community: Community, carried: dict[int, fl
     return out
 
 
-def _track(device_id: int, key: str, values: NDArray[np.floating]) -> Track:
-    return Track(device_id, point(key).id, [float(v) for v in np.broadcast_to(values, np.shape(values))])
+def _track(device_id: int, key: str, values: NDArray[np.floating], free: NDArray[np.bool_] | None = None) -> Track:
+    return Track(device_id, point(key).id, [None if free is not None and free[k] else float(v) for k, v in enumerate(values)])

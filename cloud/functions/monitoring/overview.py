@@ -49,7 +49,8 @@ def summarise(project: ProjectInfo, devices: Sequence[DeviceInfo], latest: Seque
         "heat_of": nodes.get("heat", {}).get("of", 0), "devices_silent": silent,
         "w_per_m2": None if power is None else round(1000 * power / project.heated_area_m2, 2),
         "heat_w_per_m2": None if heat is None else round(1000 * heat / project.heated_area_m2, 2),
-        "w_per_m2_k": _normalised(power, project.heated_area_m2, outdoor[0] if outdoor else None),
+        # Heat where it is metered: a store makes electric power at one moment say nothing of what a house needs.
+        "w_per_m2_k": _normalised(power if heat is None else heat, project.heated_area_m2, outdoor[0] if outdoor else None),
         "outdoor_c": outdoor[0] if outdoor else None, "rooms": {k: strip[k] for k in ("low", "total", "measured", "kept", "coldest")},
         "soc": nodes.get("storage", {}).get("soc"), "alarms": counted, "agents_total": len(agents), "agents_online": len(online),
         "devices_total": len(devices), "devices_online": sum(bool(d.get("online")) for a in online for d in a.get("devices", ())),

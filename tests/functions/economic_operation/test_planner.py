@@ -62,7 +62,7 @@ def test_a_plan_of_every_kind_of_plant_fits_its_devices(plant: Plant) -> None:
     for track in planned.tracks:
         low, high = limits[names[track.point_id]]
         assert len(track.value) == STEPS
-        assert all(v is not None and low <= v <= high for v in track.value)
+        assert all(v is None or low <= v <= high for v in track.value)
 
 
 @given(st.lists(st.floats(0, 360), min_size=4, max_size=60))
@@ -93,6 +93,14 @@ def test_a_peak_that_serves_a_whole_month_is_worth_more_than_one_of_its_last_day
         return float(Planner(BOILERS.site).plan(m, from_register(BOILERS.site)).plan.grid_kw.max())
 
     assert peak(24 * 31) > peak(24) + 20
+
+
+def test_in_the_cold_the_sites_own_controller_is_left_to_heat_all_it_can() -> None:
+    rooms = np.where(np.isfinite(PUMPS.rooms()), 17.0, np.nan)
+    cold = Planner(PUMPS.site).plan(moment(PUMPS, rooms_c=rooms, outdoor_c=np.full(STEPS, -15.0)), from_register(PUMPS.site))
+    assert all(t.value[0] is None for key in ("enable_command", "power_limit_setpoint", "leaving_temp_setpoint") for t in by_point(cold.tracks, key))
+    warm = Planner(PUMPS.site).plan(moment(PUMPS, rooms_c=rooms + 3.5, outdoor_c=np.full(STEPS, 5.0)), from_register(PUMPS.site))
+    assert all(v is not None for t in by_point(warm.tracks, "enable_command") for v in t.value)
 
 
 def test_a_response_limit_is_kept_and_rooms_stay_at_their_floor() -> None:

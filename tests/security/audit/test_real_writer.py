@@ -102,7 +102,7 @@ def test_a_stopped_writer_stops_control_but_never_an_emergency_stop(stack: Stack
         took = _until(lambda: _send(operator, "/commands", f"while-stopped-{next(number)}", lock).status_code == 503, 7, "control is refused")
         assert took <= 5.0
         refused = _send(operator, "/commands", "while-stopped-last", lock)
-        assert refused.json()["code"] == "E-AUDIT"
+        assert refused.json()["code"] in ("E-AUDIT", "E-AUDIT-LAG")  # the portal, or the command service itself
         stop = _send(operator, "/commands/emergency-stop", "emergency-1", {"device_id": device, "reason": "smoke"})
         assert stop.status_code == 202, stop.text
         command = stop.json()["id"]
