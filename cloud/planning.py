@@ -87,6 +87,7 @@ class Planning:
                 outcome = await self.rolling.plan(project, self._directory.devices(project.id), heard, setting)
             except (HistorianUnavailableError, HistorianQueryError, ControlUnavailableError) as error:
                 log.warning("project %d waits: %s", project.id, error)
+                self._tried[project.id] = now - RETRY_MS + 10_000  # again in ten seconds
                 continue
             except KangError as error:  # the command service refused the document
                 log.error("project %d: the plan was refused: %s", project.id, error)

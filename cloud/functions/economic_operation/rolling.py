@@ -78,6 +78,9 @@ class Rolling:
 
         Returns:
             {outcome: planned, shifted or failed; code; id}; never raises for what is wrong with one project.
+
+        Raises:
+            KangError: E-HISTORIAN, the historian does not answer.
         """
         now = self._now()
         start = now // (STEP_S * 1000) * STEP_S * 1000
@@ -94,6 +97,8 @@ class Rolling:
             moment = await self._moment(project, where, setting, weather, values, start, known.own)
             planned = await asyncio.to_thread(known.planner.plan, moment, known.learnt)
         except (KangError, OptimizerError, ArithmeticError, ValueError, KeyError) as error:
+            if isinstance(error, KangError) and error.code.startswith("E-HISTORIAN"):
+                raise  # not this project's trouble: the caller waits for the historian
             return await self._failed(project.id, start, error, setting)
         document, summary = _document(planned, moment, weather, now, known.learnt)
         document["own_c"] = {str(d): c for d, c in known.own.items()}
