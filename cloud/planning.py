@@ -36,7 +36,7 @@ from protos.kang.v1 import telemetry_pb2
 log = logging.getLogger("kang.planner")
 PERIOD_MS = 900_000
 LOOK_S = 5.0
-RETRY_MS = 120_000
+RETRY_MS = 30_000
 
 
 class Planning:
@@ -92,7 +92,7 @@ class Planning:
             except KangError as error:  # the command service refused the document
                 log.error("project %d: the plan was refused: %s", project.id, error)
                 outcome = {"outcome": "failed", "code": error.code}
-            if outcome["outcome"] == "planned":  # else once more in two minutes
+            if outcome["outcome"] == "planned":  # else once more soon
                 self._done[project.id] = state
             self._acting[project.id] = setting.mode == "act"
             count += 1
