@@ -28,6 +28,10 @@ class Authority(enum.IntEnum):
     SCHEDULE = 10
 
 
+#: Who may speak through a plan document.
+PLANNING = (Authority.GRID_ORDER, Authority.DEMAND_RESPONSE, Authority.PLAN)
+
+
 @dataclass(frozen=True, slots=True)
 class Hold:
     """One wish about one actuator: a value, or bounds, until `expires_ms`.

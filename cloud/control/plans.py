@@ -19,13 +19,12 @@ from cloud.control.errors import PlanRefusedError
 from cloud.control.journal import Journal
 from cloud.core.ports import AgentInfo, DeviceInfo, ProjectDirectory
 from protos import envelope, subjects
-from protos.arbitration import Authority
+from protos.arbitration import PLANNING, Authority
 from protos.kang.v1 import plan_pb2, telemetry_pb2
 from protos.points import BY_ID
 
 MAX_STEPS: Final = 2_000
 MAX_DOCUMENT: Final = 700_000
-AUTHORITIES: Final = (Authority.GRID_ORDER, Authority.DEMAND_RESPONSE, Authority.PLAN)
 
 
 @dataclass(slots=True)
@@ -119,7 +118,7 @@ class Plans:
         if not isinstance(series, Sequence) or isinstance(series, str) or not 1 <= len(series) <= MAX_STEPS or (steps and len(series) != steps):
             raise PlanRefusedError(field="grid_cap_kw", problem=f"as many intervals as the tracks ({steps}), at most {MAX_STEPS}")
         by = _whole({"grid_cap_authority": Authority.PLAN, **body}, "grid_cap_authority", 0, 100)
-        if by not in AUTHORITIES:
+        if by not in PLANNING:
             raise PlanRefusedError(field="grid_cap_authority", problem=f"{by} cannot plan")
         agents = [a.agent_id for a in self._directory.agents(project_id) if not a.revoked]
         wanted = body.get("grid_cap_agent") or (agents[0] if len(agents) == 1 else None)
@@ -136,7 +135,7 @@ class Plans:
         if device is None or setting is None or not setting.writable:
             raise PlanRefusedError(field=f"{where}.point_id", problem=f"device {raw.get('device_id')} of project {project_id} has no writable point {point_id}")
         authority = _whole(raw, "authority", 0, 100, where)
-        if authority not in AUTHORITIES:
+        if authority not in PLANNING:
             raise PlanRefusedError(field=f"{where}.authority", problem=f"{authority} cannot plan")
         name = BY_ID[point_id].key if point_id in BY_ID else str(point_id)
         packed: dict[str, bytes] = {}

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final
 from google.protobuf.message import DecodeError
 
 from edge_agent.errors import PlanError
-from protos.arbitration import Authority, Hold
+from protos.arbitration import PLANNING, Authority, Hold
 from protos.kang.v1 import plan_pb2
 from protos.points import BY_ID
 
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from edge_agent.commands.desk import Device
 
 MAX_STEPS: Final = 10_000
-AUTHORITIES: Final = (Authority.GRID_ORDER, Authority.DEMAND_RESPONSE, Authority.PLAN)
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +120,7 @@ def read(document: bytes, devices: Mapping[int, Device], project_id: int, agent_
             raise PlanError(reason="length", field="grid_cap_kw", detail=f"{len(cap)} intervals, the tracks {steps}")
         if any(not (math.isnan(x) or 0 <= x < math.inf) for x in cap):
             raise PlanError(reason="range", field="grid_cap_kw", detail="a cap is a number from 0 kW up")
-        if message.grid_cap_authority not in AUTHORITIES:
+        if message.grid_cap_authority not in PLANNING:
             raise PlanError(reason="authority", field="grid_cap_authority", detail=str(message.grid_cap_authority))
         steps = len(cap)
     return Plan(message.version, message.plan_id, message.start_ms, message.step_s * 1000, steps, tracks, cap, Authority(message.grid_cap_authority) if cap else Authority.PLAN, hashlib.sha256(document).digest())
@@ -135,7 +134,7 @@ def _track(raw: plan_pb2.Track, devices: Mapping[int, Device], where: str) -> tu
     spec = device.points.get(known.key) if known else None
     if spec is None or spec.write is None or spec.write.pulse:
         raise PlanError(reason="point", field=f"{where}.point_id", detail=f"{raw.point_id} takes no standing value")
-    if raw.authority not in AUTHORITIES:
+    if raw.authority not in PLANNING:
         raise PlanError(reason="authority", field=f"{where}.authority", detail=str(raw.authority))
     numbers: list[array[float]] = []
     for name in ("value", "low", "high"):

@@ -5,7 +5,6 @@ Pure: everything it looks at is an argument. Must not know: stores, transports, 
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -171,8 +170,3 @@ def room_now(site: Site, rooms_c: Array, comfort: Comfort) -> float:
 def supply_curve(m: Moment) -> Array:
     """Supply temperature over the horizon: as now, moved with the weather by half a kelvin per kelvin."""
     return np.asarray(m.supply_c + 0.5 * (m.outdoor_c[0] - m.outdoor_c))
-
-
-def shifted(planned: Planned, steps: int) -> Planned:
-    """The last plan moved on by `steps` intervals: what is followed when a new one cannot be made."""
-    return dataclasses.replace(planned, tracks=[dataclasses.replace(t, value=t.value[steps:]) for t in planned.tracks])

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from benchmarks.loop.plant import Plant
 from cloud.functions.economic_operation.learner import from_register, learn, mass_now
-from cloud.functions.economic_operation.planner import Comfort, Moment, Planner, room_now, shifted
+from cloud.functions.economic_operation.planner import Comfort, Moment, Planner, room_now
 from cloud.functions.economic_operation.site import Boiler, Site
 from cloud.functions.economic_operation.tracks import tracks
 from protos.points import point
@@ -114,13 +114,6 @@ def test_a_response_limit_is_kept_and_rooms_stay_at_their_floor() -> None:
 def test_without_any_sensor_it_plans_with_the_contract() -> None:
     assert room_now(PUMPS.site, np.full(24, np.nan), Comfort(target_c=20.5)) == 20.5
     assert Planner(PUMPS.site).plan(moment(PUMPS, rooms_c=np.full(24, np.nan)), from_register(PUMPS.site)).tracks
-
-
-def test_the_last_plan_moved_on_has_fewer_intervals() -> None:
-    planned = Planner(PUMPS.site).plan(moment(PUMPS), from_register(PUMPS.site))
-    later = shifted(planned, 4)
-    assert [len(t.value) for t in later.tracks] == [STEPS - 4] * len(later.tracks)
-    assert later.tracks[0].value[0] == planned.tracks[0].value[4]
 
 
 def test_learning_goes_up_a_step_only_where_the_data_carry_it() -> None:
