@@ -11,7 +11,9 @@ from alembic.migration import MigrationContext
 from sqlalchemy import text
 from sqlalchemy.exc import IntegrityError
 
+import cloud.functions.demand_response.tables
 import cloud.functions.devices.tables as devices
+import cloud.functions.economic_operation.tables
 import cloud.functions.interfaces.tables
 import cloud.functions.system.dialogue_tables
 import cloud.functions.system.tables  # noqa: F401 - registers its tables
