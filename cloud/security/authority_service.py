@@ -1,14 +1,13 @@
 """The CA process: the only one that reads the keys of the zones' intermediates and of NATS's operator and accounts.
 
 Answers typed questions over a Unix socket to processes of its own user; every certificate it signs leaves a line in `issued.jsonl`.
-It alone uses NATS's system account. Must not know: HTTP, the ledger, who may admit whom (the askers judge that).
+Must not know: HTTP, the ledger, who may admit whom (the askers judge that).
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
-import base64
 import datetime as dt
 import fcntl
 import json
@@ -22,101 +21,20 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import nats
 import nats.errors
 
-from cloud.bus.connection import tls_context
 from cloud.core.log import configure
 from cloud.core.settings import Settings, load
-from cloud.security import certificates, nats_tokens
+from cloud.security import certificates
 from cloud.security.authority import socket_path
 from cloud.security.certificates import EDGE_ZONE, PLATFORM_ZONE, THIRD_ZONE, Pki, fingerprint
-from cloud.security.keys import read_secret, write_secret
-from cloud.security.nats_tokens import ACCOUNT, OPERATOR, USER, NatsKey
+from cloud.security.nats_trust import NatsTrust, Refused
 from protos import subjects
 from protos.errors import KangError
 from protos.suites import self_test
 
 log = logging.getLogger("kang.ca")
 MAX_MESSAGE = 64 << 10
-
-
-class Refused(Exception):  # noqa: N818 - reads as the answer it becomes
-    """A question that is not answered, and why."""
-
-
-class NatsTrust:
-    """Operator, accounts and revocations of our own NATS server."""
-
-    def __init__(self, settings: Settings, folder: Path) -> None:
-        self._settings, self._folder = settings, folder
-        self.operator = self._key("nats-operator", OPERATOR)
-        self.system = self._key("nats-system", ACCOUNT)
-        self.account = self._key("nats-account", ACCOUNT)
-        self._me = self._key("nats-ca", USER)
-        self._client: Any = None
-        self._pushing = asyncio.Lock()
-
-    def _key(self, name: str, kind: int) -> NatsKey:
-        file = self._folder / f"{name}.seed"
-        if not file.exists():
-            write_secret(file, NatsKey.make(kind).seed)
-        return NatsKey.from_seed(read_secret(file))
-
-    def prepare(self) -> None:
-        """Write the accounts' JWTs where our server reads them at its start."""
-        target = self._settings.home / "nats-jwt"
-        target.mkdir(mode=0o700, exist_ok=True)
-        now = int(time.time())
-        for key, name, jetstream in ((self.system, "SYSTEM", False), (self.account, "KANG", True)):
-            revoked = self._revoked() if jetstream else {}
-            (target / f"{key.public}.jwt").write_text(nats_tokens.account_jwt(self.operator, key.public, name, issued_s=now, revoked=revoked, jetstream=jetstream))
-
-    def description(self) -> dict[str, str]:
-        """What the server's configuration says of us."""
-        return {"operator": nats_tokens.operator_jwt(self.operator, self.system.public, issued_s=int(time.time())), "system_account": self.system.public, "account": self.account.public}
-
-    def agent(self, nkey: str, project_id: int, agent_id: str, partition: int) -> str:
-        """A site's user for a day: its own telemetry, results and upward subjects; what is addressed to it, and its own inbox."""
-        if not nats_tokens.valid_user_key(nkey):
-            raise Refused("not a NATS user key")
-        mine, now = f"{project_id}.{agent_id}", int(time.time())
-        return nats_tokens.user_jwt(
-            self.account, nkey, agent_id, issued_s=now, expires_s=now + nats_tokens.USER_LIFE_S,
-            publish=[f"tel.{partition:03d}.{mine}", f"ctl.{mine}", f"up.{mine}.>"], subscribe=[f"down.{mine}.>", f"_INBOX.{agent_id}.>"])
-
-    def platform(self, nkey: str) -> str:
-        """The platform's own user."""
-        if not nats_tokens.valid_user_key(nkey):
-            raise Refused("not a NATS user key")
-        return nats_tokens.user_jwt(self.account, nkey, "platform", issued_s=int(time.time()))
-
-    def _revoked(self) -> dict[str, int]:
-        file = self._folder / "nats-revoked.json"
-        return dict(json.loads(file.read_text())) if file.exists() else {}
-
-    async def revoke(self, wanted: dict[str, int]) -> float:
-        """Make these the revoked users (nkey: second up to which its JWTs are refused) and cut their connections; returns seconds taken, 0 = nothing new."""
-        async with self._pushing:
-            if wanted == self._revoked():
-                return 0.0
-            started = time.monotonic()
-            token = nats_tokens.account_jwt(self.operator, self.account.public, "KANG", issued_s=int(time.time()), revoked=wanted)
-            client = await self._connection()
-            answer = json.loads((await client.request("$SYS.REQ.CLAIMS.UPDATE", token.encode(), timeout=5)).data)
-            if "error" in answer:
-                raise Refused(f"NATS refuses the account: {answer['error']}")
-            write_secret(self._folder / "nats-revoked.json", json.dumps(wanted).encode())
-            return time.monotonic() - started
-
-    async def _connection(self) -> Any:
-        if self._client is None or not self._client.is_connected:
-            jwt = nats_tokens.user_jwt(self.system, self._me.public, "ca", issued_s=int(time.time()))
-            credentials = self._settings.credentials
-            self._client = await nats.connect(
-                self._settings.effective_nats_url, name="ca", tls=tls_context(credentials / "edge-ca.pem", credentials / "platform-nats.pem", credentials / "platform-nats.key"), allow_reconnect=False,
-                connect_timeout=5, user_jwt_cb=lambda: bytearray(jwt.encode()), signature_cb=lambda nonce: base64.b64encode(self._me.private.sign(nonce.encode())))
-        return self._client
 
 
 class Service:

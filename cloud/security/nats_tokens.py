@@ -8,7 +8,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -79,11 +79,25 @@ def operator_jwt(operator: NatsKey, system_account: str, *, issued_s: int) -> st
     return operator.token("kang", operator.public, {"type": "operator", "system_account": system_account}, issued_s=issued_s)
 
 
-def account_jwt(operator: NatsKey, account: str, name: str, *, issued_s: int, revoked: Mapping[str, int] | None = None, jetstream: bool = True) -> str:
-    """An account's claims; `revoked` maps a user's public nkey to the second up to which its JWTs are refused."""
+def account_jwt(operator: NatsKey, account: str, name: str, *, issued_s: int, revoked: Mapping[str, int] | None = None, jetstream: bool = False, exports: Iterable[str] = (),
+                imports: Mapping[str, str] | None = None) -> str:
+    """An account's claims.
+
+    Args:
+        operator: who signs.
+        account: public key.
+        name: shown in the server's own reports.
+        issued_s: UTC seconds.
+        revoked: user's public nkey -> the second up to which its JWTs are refused.
+        jetstream: may it have streams?
+        exports: subjects others may send requests to; one answer each. No token is asked for: whoever could import them got its account from this operator.
+        imports: subject -> public key of the account that exports it.
+    """
     storage = dict.fromkeys(("mem_storage", "disk_storage", "streams", "consumer"), -1) if jetstream else {}
-    limits = {**_FREE, "imports": -1, "exports": -1, "wildcards": True, "conn": -1, "leaf": -1, **storage}
-    claims = {"type": "account", "limits": limits, "default_permissions": {"pub": {}, "sub": {}}, "revocations": dict(revoked or {})}
+    limits = {**_FREE, "imports": -1, "exports": -1, "wildcards": True, "conn": -1, "leaf": 0, **storage}
+    claims = {"type": "account", "limits": limits, "default_permissions": {"pub": {}, "sub": {}}, "revocations": dict(revoked or {}),
+              "exports": [{"name": s, "subject": s, "type": "service", "response_type": "Singleton"} for s in exports],
+              "imports": [{"name": s, "subject": s, "account": a, "type": "service"} for s, a in (imports or {}).items()]}
     return operator.token(name, account, claims, issued_s=issued_s)
 
 
