@@ -70,15 +70,16 @@ class SiteError(KangError):
 
 
 class SpoolError(KangError):
-    """The spool refuses. `reason`: full, version, locked."""
+    """The spool refuses. `reason`: full, version, locked, suite (what waits was signed in the other suite)."""
 
     code = "E-SPOOL"
-    zh = "本地缓存拒绝写入（{reason}）。请恢复上行链路或扩大缓存上限。"
-    en = "The local spool refused ({reason}). Restore the uplink or raise the spool's limit."
+    zh = "本地缓存拒绝写入（{reason}）。请恢复上行链路或扩大缓存上限；更换算法套件（suite）前，先用原密钥把缓存传完，或改用新的 state_dir。"
+    en = ("The local spool refused ({reason}). Restore the uplink or raise the spool's limit; before a change of suite let the spool drain with the keys of before, "
+          "or take a new state_dir.")
 
 
 class CommandError(KangError):
-    """A command is refused; `reason` becomes the result's code."""
+    """A command is refused; `reason` becomes the result's code, `detail` holds bare facts without language (the platform makes the sentence)."""
 
     code = "E-COMMAND"
     zh = "指令被拒绝（{reason}）：{detail}。"

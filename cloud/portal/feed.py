@@ -16,7 +16,8 @@ from nats.aio.client import Client
 from nats.aio.msg import Msg
 
 from cloud.core.clock import now_ms
-from cloud.core.ports import ProjectDirectory
+from cloud.functions.devices.directory import LedgerDirectory
+from cloud.functions.remote_control.endings import told
 from protos import subjects
 from protos.kang.v1 import link_pb2, telemetry_pb2
 
@@ -27,7 +28,7 @@ BUFFER = 2000  # events per watcher; the oldest values are dropped first, comman
 class Feed:
     """One per portal process."""
 
-    def __init__(self, client: Client, directory: ProjectDirectory, *, heartbeat_s: int = 5) -> None:
+    def __init__(self, client: Client, directory: LedgerDirectory, *, heartbeat_s: int = 5) -> None:
         self._client = client
         self._directory = directory
         self._stale_ms = heartbeat_s * 3000 + 1000
@@ -107,6 +108,9 @@ class Feed:
 
     async def _on_event(self, message: Msg) -> None:
         event = json.loads(message.data)
+        if event.get("type") == "command":
+            device = self._directory.device(int(event.get("device_id") or 0))
+            event = told(event, self._directory.template(device.template) if device else None)
         self._send(int(event["project_id"]), event)
 
     async def _on_presence(self, message: Msg) -> None:

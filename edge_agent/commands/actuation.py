@@ -306,7 +306,7 @@ class Actuation:
                     if current.kind in _STARTS:
                         with self._journal.transaction():
                             self._journal.drop_holds_of(current.id)
-                            self._desk.close(current, pb.STAGE_FAILED, now.wall_ms, code="wait_timeout", detail=f"{step.wait.point} within {step.within_s:g} s", readback=seen)
+                            self._desk.close(current, pb.STAGE_FAILED, now.wall_ms, code="wait_timeout", detail=f"{step.wait.point} {step.within_s:g} s", readback=seen)
                         return
                     # A stop goes on: what follows makes it safer, and the end is judged by read-back anyway.
             self._waiting_since.pop((current.id, current.step), None)
@@ -351,7 +351,7 @@ class Actuation:
                             self._journal.drop_hold(device.id, BY_KEY[key].id, hold.authority)
                             entry = self._journal.entry(hold.command_id)
                             if entry is not None and entry.stage in (pb.STAGE_RECEIVED, pb.STAGE_EXECUTING):
-                                self._desk.close(entry, pb.STAGE_FAILED, now.wall_ms, code=f"interlock.{lock.id}", detail=lock.en)
+                                self._desk.close(entry, pb.STAGE_FAILED, now.wall_ms, code=f"interlock.{lock.id}")
 
     @staticmethod
     def _needs(device: Device, key: str) -> tuple[str, ...]:

@@ -13,7 +13,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final
 
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from google.protobuf.message import DecodeError
 
 from edge_agent.clock import Now
@@ -27,6 +26,7 @@ from protos.arbitration import Authority, Decision, Hold, decide
 from protos.kang.v1 import command_pb2 as pb
 from protos.kang.v1 import plan_pb2
 from protos.points import BY_ID, BY_KEY
+from protos.suites import VerifyingKey
 
 SAFETY: Final = frozenset({pb.COMMAND_KIND_EMERGENCY_STOP, pb.COMMAND_KIND_RESTORE_HEAT})
 ON_POINT: Final = frozenset({pb.COMMAND_KIND_HOLD, pb.COMMAND_KIND_RELEASE, pb.COMMAND_KIND_PULSE})
@@ -96,7 +96,7 @@ class _Checked:
 class Desk:
     """Takes sealed commands, gives journal entries."""
 
-    def __init__(self, journal: Journal, devices: Mapping[int, Device], *, project_id: int, opener: envelope.Opener, command_key: Ed25519PublicKey,
+    def __init__(self, journal: Journal, devices: Mapping[int, Device], *, project_id: int, opener: envelope.Opener, command_key: VerifyingKey,
                  known_challenge: Callable[[bytes], bool], agent_id: str = "") -> None:
         self.journal, self.devices = journal, devices
         self.plan: Plan | None = None
@@ -214,7 +214,7 @@ class Desk:
         safety = command.kind in SAFETY
         device = self.devices.get(command.device_id)
         if command.project_id != self._project_id or device is None:
-            raise CommandError("device", f"device {command.device_id} is not at this site")
+            raise CommandError("device", str(command.device_id))
         if command.kind not in pb.CommandKind.values() or command.kind == pb.COMMAND_KIND_UNSPECIFIED:
             raise CommandError("kind", str(command.kind))
         older_service = command.fencing < self.journal.fencing
@@ -222,13 +222,13 @@ class Desk:
             if older_service:
                 raise CommandError("fencing", f"{command.fencing} < {self.journal.fencing}")
             if not now.trusted:
-                raise CommandError("clock", "this box does not know the time yet")
+                raise CommandError("clock")
             if command.deadline_ms and now.wall_ms > command.deadline_ms:
-                raise CommandError("deadline", f"received {(now.wall_ms - command.deadline_ms) / 1000:.1f} s late")
+                raise CommandError("deadline", f"{(now.wall_ms - command.deadline_ms) / 1000:.1f} s")
             if command.kind not in LOCKS and (command.authority not in set(Authority) or command.authority < Authority.GRID_ORDER):
                 raise CommandError("authority", str(command.authority))
             if command.kind not in LOCKS | {pb.COMMAND_KIND_RELEASE, pb.COMMAND_KIND_PULSE} and not now.wall_ms < command.expires_ms <= now.wall_ms + MAX_HOLD_MS:
-                raise CommandError("expiry", "every override expires, at most 31 days ahead")
+                raise CommandError("expiry", f"{MAX_HOLD_MS / 86_400_000:g} d")
         if command.kind != pb.COMMAND_KIND_EMERGENCY_STOP and not (safety and older_service):
             self._check_version(command)
         spec = self._check_point(device, command) if command.kind in ON_POINT else None
@@ -239,27 +239,27 @@ class Desk:
         on_point = command.kind in ON_POINT
         version, _ = self.journal.version(command.device_id, command.point_id if on_point else 0)
         if command.version <= version:
-            raise CommandError("superseded", f"version {command.version} after {version}")
+            raise CommandError("superseded", f"v{command.version} < v{version}")
         if command.created_ms and command.kind not in LOCKS:
             newest = self.journal.version(command.device_id, 0)[1] if on_point else self.journal.newest_created(command.device_id)
             if command.created_ms < newest:
-                raise CommandError("superseded", "a newer command for this device was taken already")
+                raise CommandError("superseded")
 
     @staticmethod
     def _check_point(device: Device, command: pb.Command) -> PointSpec:
         known = BY_ID.get(command.point_id)
         spec = device.points.get(known.key) if known else None
         if spec is None or spec.write is None:
-            raise CommandError("point", f"point {command.point_id} is not writable")
+            raise CommandError("point", known.key if known else str(command.point_id))
         if (command.kind == pb.COMMAND_KIND_PULSE) != spec.write.pulse and command.kind != pb.COMMAND_KIND_RELEASE:
-            raise CommandError("kind", f"{spec.key} {'takes pulses only' if spec.write.pulse else 'takes no pulses'}")
+            raise CommandError("kind", spec.key)
         numbers = [getattr(command, name) for name in ("value", "low", "high") if command.HasField(name)]
         if not all(math.isfinite(n) for n in numbers) or (command.kind != pb.COMMAND_KIND_RELEASE and not numbers):
-            raise CommandError("value", "a finite number is needed")
+            raise CommandError("value", spec.key)
         if any(not spec.write.low <= n <= spec.write.high for n in numbers):
-            raise CommandError("range", f"{spec.key} allows {spec.write.low:g}..{spec.write.high:g}")
+            raise CommandError("range", f"{spec.key} {spec.write.low:g}–{spec.write.high:g}")
         if command.HasField("low") and command.HasField("high") and command.low > command.high:
-            raise CommandError("value", "low above high")
+            raise CommandError("value", f"{command.low:g} > {command.high:g}")
         return spec
 
     # --- then it is taken
@@ -281,7 +281,7 @@ class Desk:
         hold = _hold_of(command)
         decision = self.preview(device, spec, hold, now.wall_ms, image)
         if hold in decision.conflicts:
-            raise CommandError("held", _who(decision.chosen_by or decision.limited_by) or "a stronger bound stands against it")
+            raise CommandError("held", _who(decision.chosen_by or decision.limited_by))
         if hold.value is not None:
             if decision.chosen_by is not hold:
                 raise CommandError("held", _who(decision.chosen_by))
@@ -315,9 +315,9 @@ class Desk:
             if lock.forbid_start:
                 seen = image.values.get(lock.when.point)
                 if seen is None:
-                    raise CommandError(f"interlock.{lock.id}", "its input is not readable")
+                    raise CommandError(f"interlock.{lock.id}", "unreadable")
                 if lock.when.holds(seen):
-                    raise CommandError(f"interlock.{lock.id}", lock.en)
+                    raise CommandError(f"interlock.{lock.id}")
         for step in checked.device.start:
             if step.set:
                 self._must_be_permitted(checked.device, step.set, step.value, image.values)
@@ -327,7 +327,7 @@ class Desk:
         command, device = checked.command, checked.device
         self._must_be_free(device, image)
         if not steps:
-            raise CommandError("sequence", "this device type has no such sequence")
+            raise CommandError("sequence")
         for step in steps:
             if step.set:
                 hold = replace(_hold_of(command), value=step.value, low=None, high=None)
@@ -346,9 +346,9 @@ class Desk:
         command = checked.command
         tag = self.journal.lockout(command.device_id)
         if tag is not None and tag.holder != command.holder:
-            raise CommandError("lockout", f"locked by {tag.holder}: {tag.reason}")
+            raise CommandError("lockout", f"{tag.holder}: {tag.reason}")
         if not command.holder:
-            raise CommandError("holder", "a lockout needs a name")
+            raise CommandError("holder")
         # Nothing may start by itself when the tag is taken off: wishes of before are forgotten.
         self._drop_wishes(command.device_id, Authority.GRID_ORDER)
         self._supersede(command.device_id, lambda e: e.kind not in SAFETY, now.wall_ms)
@@ -360,7 +360,7 @@ class Desk:
         tag = self.journal.lockout(command.device_id)
         people = {p.strip() for p in command.holder.split("+") if p.strip()}
         if tag is not None and tag.holder not in people and len(people) < 2:
-            raise CommandError("lockout", f"only {tag.holder} or two named persons may remove the tag")
+            raise CommandError("tag", tag.holder)
         self.journal.unlock(command.device_id)
         return _entry(command, checked.digest, pb.STAGE_VERIFIED)
 
@@ -449,15 +449,15 @@ class Desk:
     def _must_be_free(self, device: Device, image: Image) -> None:
         tag = self.journal.lockout(device.id)
         if tag is not None:
-            raise CommandError("lockout", f"locked by {tag.holder}: {tag.reason}")
+            raise CommandError("lockout", f"{tag.holder}: {tag.reason}")
         if self.is_local(image):
-            raise CommandError("local_manual", "the device is under local control")
+            raise CommandError("local_manual")
 
     def _must_be_permitted(self, device: Device, key: str, value: float, values: Mapping[str, float]) -> None:
         forbidden_by = self.permitted(device, key, value, values)
         if forbidden_by:
             lock = next(i for i in device.interlocks if i.id == forbidden_by)
-            raise CommandError(f"interlock.{lock.id}", lock.en if lock.when.point in values else f"{lock.when.point} is not readable")
+            raise CommandError(f"interlock.{lock.id}", "" if lock.when.point in values else "unreadable")
 
     def _supersede(self, device: int, which: Callable[[Entry], bool], now_ms: int) -> None:
         """Close open commands and forget their holds. A pulse that went out is not taken back by a newer wish: its own read-back says what became of it."""
@@ -493,7 +493,7 @@ def _hold_of(command: pb.Command) -> Hold:
 
 
 def _who(hold: Hold | None) -> str:
-    return "" if hold is None else f"{hold.authority.name.lower()} {hold.holder}: {hold.reason}".strip()
+    return "" if hold is None else f"{hold.authority.name.lower()} {hold.holder}: {hold.reason}".strip(" :")
 
 
 def _patience(device: Device, steps: tuple[Step, ...]) -> int:

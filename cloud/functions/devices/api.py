@@ -72,12 +72,12 @@ async def device(device_id: Whole, who: SeesDevices, given: Given) -> dict[str, 
         given.historian.latest(found.project_id, [device_id]))
     heard = state.by_device(agents).get(device_id)
     document = given.directory.template(found.template) or {}
-    row = views.device_row(found, heard, state.severities_by_device(alarms).get(device_id, {}), latest)
+    row = views.device_row(found, heard, state.severities_by_device(alarms).get(device_id, {}), latest, document)
     children = [d for d in given.devices(who, found.project_id) if d.parent_id == device_id]
     parent = given.directory.device(found.parent_id) if found.parent_id else None
     return {
         **row, "points": views.point_rows(found, document), "latest": [views.value_view(found, v) for v in latest if v.point_id in found.points],
-        "holders": list(heard.get("holders", ())) if heard else [], "local_manual": bool(heard and heard.get("local_manual")),
+        "holders": [state.holder_view(h, document) for h in (heard or {}).get("holders", ())], "local_manual": bool(heard and heard.get("local_manual")),
         "locked_out": bool(heard and heard.get("locked_out")), "lockout_holder": heard.get("lockout_holder", "") if heard else "",
         "lockout_reason": heard.get("lockout_reason", "") if heard else "", "active_alarms": [a for a in alarms if a["device_id"] == device_id],
         "template_document": {k: document.get(k) for k in ("template", "version", "profile", "maker", "model", "name", "protocol", "poll_s",

@@ -50,7 +50,7 @@ async def list_devices(given: Services, who: Principal, wanted: Filter, *, offse
     page = rows[offset:offset + limit]
     latest = await _latest(given, page)
     return {"total": len(rows), "offset": offset, "profiles": counts_profile, "conditions": counts_condition, "rows": [
-        views.device_row(d, heard.get(d.id), severities.get(d.id, {}), latest.get(d.id, [])) for d in page]}
+        views.device_row(d, heard.get(d.id), severities.get(d.id, {}), latest.get(d.id, []), given.directory.template(d.template)) for d in page]}
 
 
 async def _latest(given: Services, page: list[DeviceInfo]) -> dict[int, list[Latest]]:

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from cloud.core.ports import DeviceInfo, Latest
+from protos.arbitration import Authority
 from protos.points import BY_KEY, Quality
 
 #: The points a list or tile shows first, by profile.
@@ -67,13 +68,14 @@ def condition(state: Mapping[str, Any] | None, severities: Mapping[str, int]) ->
     return "held" if state.get("holders") else "normal"
 
 
-def why(state: Mapping[str, Any] | None, standing: Latest | None = None, *, passive: bool = False) -> dict[str, Any]:
+def why(state: Mapping[str, Any] | None, standing: Latest | None = None, *, passive: bool = False, document: Mapping[str, Any] | None = None) -> dict[str, Any]:
     """Why a device does what it does: the strongest of lockout, local control, holders; never a guess.
 
     Args:
         state: as last heard from the agent.
         standing: newest value of the device's first set-point: what it goes on with when nobody holds it.
         passive: nothing on it can be written (meters, sensors): being there is all it does.
+        document: the device template, for what it says of its interlocks.
 
     Returns:
         {kind: lockout|local|hold|offline|error|never_heard|free|measuring, ...facts}.
@@ -90,10 +92,22 @@ def why(state: Mapping[str, Any] | None, standing: Latest | None = None, *, pass
         return {"kind": "local"}
     holders = sorted(state.get("holders", ()), key=lambda h: int(h["authority"]))
     if holders:
-        return {"kind": "hold", **{k: holders[0].get(k) for k in ("point_id", "authority", "value", "until_ms", "holder", "reason")}}
+        return {"kind": "hold", **holder_view(holders[0], document)}
     if passive:
         return {"kind": "measuring"}
     return {"kind": "free", **({"point_id": standing.point_id, "value": standing.value} if standing is not None else {})}
+
+
+def holder_view(holder: Mapping[str, Any], document: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Who holds a point; an interlock, whose holder and reason are ids of the box, with `words` {zh, en} of the template."""
+    held = {k: holder.get(k) for k in ("point_id", "authority", "value", "until_ms", "holder", "reason")}
+    return {**held, "words": interlock_words(document, str(held["reason"]))} if held["authority"] == Authority.INTERLOCK else held
+
+
+def interlock_words(document: Mapping[str, Any] | None, lock_id: str) -> dict[str, str]:
+    """What a template says of one of its interlocks, {zh, en}; its id where the template does not know it."""
+    found: Mapping[str, Any] = next((row for row in (document or {}).get("interlocks") or () if row.get("id") == lock_id), {})
+    return {"zh": str(found.get("zh") or lock_id), "en": str(found.get("en") or lock_id)}
 
 
 def severities_by_device(alarms: Iterable[Mapping[str, Any]]) -> dict[int, dict[str, int]]:

@@ -26,7 +26,8 @@ def value_view(device: DeviceInfo, latest: Latest) -> dict[str, Any]:
             "max_silent_s": setting.max_silent_s if setting else None}
 
 
-def device_row(device: DeviceInfo, heard: Mapping[str, Any] | None, severities: Mapping[str, int], latest: Sequence[Latest]) -> dict[str, Any]:
+def device_row(device: DeviceInfo, heard: Mapping[str, Any] | None, severities: Mapping[str, int], latest: Sequence[Latest],
+               document: Mapping[str, Any] | None = None) -> dict[str, Any]:
     """A device as a list row: identity, condition, why, key values."""
     values = {row.point_id: row for row in latest}
     writable = [p for p in device.points.values() if p.writable]
@@ -35,7 +36,7 @@ def device_row(device: DeviceInfo, heard: Mapping[str, Any] | None, severities: 
         "id": device.id, "project_id": device.project_id, "agent_id": device.agent_id, "code": device.code, "name_zh": device.name_zh,
         "name_en": device.name_en, "template": device.template, "profile": device.profile, "parent_id": device.parent_id,
         "location": device.location, "rated_kw": device.rated_kw, "attributes": dict(device.attributes),
-        "condition": state.condition(heard, severities), "why": state.why(heard, standing, passive=not writable), "alarms": dict(severities),
+        "condition": state.condition(heard, severities), "why": state.why(heard, standing, passive=not writable, document=document), "alarms": dict(severities),
         "last_ok_ms": heard.get("last_ok_ms") if heard else None,
         "key": [value_view(device, values[p]) for p in state.key_points(device) if p in values]}
 

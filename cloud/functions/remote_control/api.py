@@ -14,6 +14,7 @@ from cloud.core.ports import CommandRequest, DeviceInfo
 from cloud.functions.devices.state import by_device
 from cloud.functions.params import Line, Whole
 from cloud.functions.remote_control import service
+from cloud.functions.remote_control.endings import told
 from cloud.functions.services import Services, services
 from cloud.security.guard import NotFoundError, operation, router
 from cloud.security.operations import Principal
@@ -56,7 +57,7 @@ async def submit(body: Wish, key: Key, request: Request, who: Annotated[Principa
     device, point = given.device(who, body.device_id), BY_ID.get(body.point_id)
     request.state.target = f"{device.code} {body.kind}" + (f" {point.key}" if point else "") + ("" if body.value is None else f" = {body.value:g}")
     wish, _, _ = await _checked(given, who, body, key)
-    return await given.commands.submit(wish)
+    return _named(given, await given.commands.submit(wish))
 
 
 @api.get("/commands")
@@ -104,14 +105,14 @@ class Emergency(BaseModel):
 async def emergency_stop(body: Emergency, key: Key, request: Request, who: Annotated[Principal, operation("remote_control.emergency.stop")],
                          given: Given) -> dict[str, Any]:
     """Stop now (紧急停机): never refused, the agent follows the template's safe state."""
-    return await given.commands.submit(_safety(request, given, who, body, key, "emergency_stop"))
+    return _named(given, await given.commands.submit(_safety(request, given, who, body, key, "emergency_stop")))
 
 
 @api.post("/commands/restore-heat", status_code=202)
 async def restore_heat(body: Emergency, key: Key, request: Request, who: Annotated[Principal, operation("remote_control.emergency.restore")],
                        given: Given) -> dict[str, Any]:
     """Drop stops and restrictions (恢复供热): never refused."""
-    return await given.commands.submit(_safety(request, given, who, body, key, "restore_heat"))
+    return _named(given, await given.commands.submit(_safety(request, given, who, body, key, "restore_heat")))
 
 
 def _safety(request: Request, given: Services, who: Principal, body: Emergency, key: str, kind: str) -> CommandRequest:
@@ -139,4 +140,5 @@ async def _mine(given: Services, who: Principal, command_id: str) -> dict[str, A
 
 def _named(given: Services, row: dict[str, Any]) -> dict[str, Any]:
     device = given.directory.device(row["device_id"])
+    row = told(row, given.directory.template(device.template) if device else None)
     return {**row, "device": {"code": device.code, "name_zh": device.name_zh, "name_en": device.name_en} if device else None}

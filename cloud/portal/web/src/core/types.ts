@@ -35,7 +35,7 @@ export interface Room {
   setpoint: number | null; location: string; attributes: Record<string, unknown>
 }
 export interface Rooms extends RoomCount { rooms: Room[] }
-export interface Why { kind: string; since_ms?: number | null; holder?: string; reason?: string; code?: string; point_id?: number; authority?: number; value?: number | null; until_ms?: number }
+export interface Why { kind: string; since_ms?: number | null; holder?: string; reason?: string; code?: string; point_id?: number; authority?: number; value?: number | null; until_ms?: number; words?: { zh: string; en: string } }
 export interface DeviceRow extends Named {
   project_id: number; agent_id: string; template: string; profile: string; parent_id: number | null; location: string; rated_kw: number; attributes: Record<string, unknown>
   condition: string; why: Why; alarms: Record<string, number>; last_ok_ms: number | null; key: Value[]
@@ -55,10 +55,10 @@ export interface Alarm {
   value: number | null; limit: number | null; device?: { code: string; name_zh: string; name_en: string; profile: string } | null
   project?: { code: string; name_zh: string; name_en: string } | null; point?: Point
 }
-export interface Step { state: string; at_ms: number; code: string; detail: string }
+export interface Step { state: string; at_ms: number; code: string; detail: string; why?: { zh: string; en: string } | null }
 export interface Command {
   id: string; project_id: number; device_id: number; point_id: number; kind: string; value: number | null; low: number | null; high: number | null; authority: number; state: string
-  version: number; actor: string; reason: string; created_ms: number; deadline_ms: number; expires_ms: number; readback: number | null; code: string; detail: string
+  version: number; actor: string; reason: string; created_ms: number; deadline_ms: number; expires_ms: number; readback: number | null; code: string; detail: string; why?: { zh: string; en: string } | null
   verify_by_ms: number | null; steps: Step[]; device?: { code: string; name_zh: string; name_en: string } | null
 }
 export interface Preview { requested: number | null; effective: number | null; wins: boolean; limited_by: Holder | null; stronger: Holder[]; weaker: Holder[]; replaces: Holder[]; until_ms: number; online: boolean; local_manual: boolean; kind: string }
