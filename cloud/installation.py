@@ -17,6 +17,7 @@ from cloud.core.settings import Settings, SettingsError, ray_directory
 from cloud.core.supervision import Child, port_open
 from cloud.functions.devices.agents_service import AgentService, BoxKeys
 from cloud.functions.devices.directory import LedgerDirectory
+from cloud.functions.devices.service import one_suite
 from cloud.gateways.enrolment import platform_facts
 from cloud.ledger import migrate, open_ledger
 from cloud.runtime import loopback
@@ -43,10 +44,9 @@ def prepare(settings: Settings) -> None:
     credentials = settings.credentials
     credentials.mkdir(mode=0o700, exist_ok=True)
     keys.shared_secret(credentials / "store.secret")
-    keys.box_key(credentials / "telemetry.x25519")
-    command = keys.signing_key(credentials / "command.ed25519")
-    (credentials / "command.pub").write_bytes(command.public_key().public_bytes_raw())
-    (credentials / "audit.pub").write_bytes(keys.signing_key(credentials / "audit.ed25519").public_key().public_bytes_raw())
+    keys.box_keys(credentials, "telemetry")
+    for name in ("command", "audit"):
+        keys.publish(credentials, name)
     release = keys.signing_key(credentials / "release.ed25519")
     (credentials / "release.pub").write_bytes(release.public_key().public_bytes_raw())
     _fix_partitions(settings)
@@ -185,6 +185,10 @@ def admit(settings: Settings, request: bytes, *, agent_id: str, project_id: int,
         signing, box, csr, nkey = bytes.fromhex(asked["signing_public"]), bytes.fromhex(asked["box_public"]), str(asked["csr"]).encode(), str(asked.get("nkey", ""))
     except (ValueError, KeyError, TypeError) as error:
         raise AdmissionError(problem=f"{type(error).__name__} {error}") from None
+    try:
+        suite = one_suite(signing, box)
+    except ValueError as error:
+        raise AdmissionError(problem=str(error)) from None
     if uplink == "nats" and not valid_user_key(nkey):
         raise AdmissionError(problem="no nkey / 缺少 nkey")
     with AuthorityClient(settings.home, spawn=True) as authority:
@@ -195,7 +199,7 @@ def admit(settings: Settings, request: bytes, *, agent_id: str, project_id: int,
                                        not_after_ms=issued.not_after_ms)
             project = LedgerDirectory(ledger).project(project_id)
             partition = partition_for(project, settings.partitions) if project is not None else 0
-            files = {"agent.pem": issued.chain, "zone-ca.pem": (settings.credentials / "edge-ca.pem").read_bytes(), "platform.json": json.dumps(platform_facts(settings)).encode()}
+            files = {"agent.pem": issued.chain, "zone-ca.pem": (settings.credentials / "edge-ca.pem").read_bytes(), "platform.json": json.dumps(platform_facts(settings, suite)).encode()}
             if uplink == "nats" and not settings.nats_url:
                 files["nats.jwt"] = authority.nats_user(nkey, project_id, agent_id, partition).encode()
         finally:

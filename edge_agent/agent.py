@@ -26,7 +26,7 @@ from edge_agent.drivers.driver import Driver, Value
 from edge_agent.drivers.meters import Cjt188Driver, Dlt645Driver
 from edge_agent.drivers.modbus import ModbusChannel, ModbusDriver
 from edge_agent.drivers.stream import ByteChannel
-from edge_agent.errors import DeviceError
+from edge_agent.errors import DeviceError, SiteError
 from edge_agent.readback import Readback
 from edge_agent.renewal import Renewal
 from edge_agent.sampling import Sampler, image
@@ -87,6 +87,8 @@ class Agent:
     """One edge box."""
 
     def __init__(self, site: Site, credentials: Credentials, *, system: System = host, units: Callable[[Site], dict[int, Unit]] | None = None) -> None:
+        if site.suite is not credentials.suite:
+            raise SiteError(field="suite", problem=f"says {site.suite.text}, the keys in credentials_dir are {credentials.suite.text}; a change of suite needs an empty directory and a new enrolment (kang-edge enrol --suite)")
         self.site = site
         self.system = system
         self.counts: Counter[str] = Counter()

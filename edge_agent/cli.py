@@ -16,6 +16,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from protos.errors import KangError
+from protos.suites import Suite, self_test
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -31,11 +32,13 @@ def main(argv: list[str] | None = None) -> int:
     test.add_argument("--device", type=int)
     make = calls.add_parser("keygen", help="make the keys of this box / 生成密钥")
     make.add_argument("directory", type=Path)
+    _suite_argument(make)
     enrol = calls.add_parser("enrol", help="make keys here and be admitted by an invitation / 凭注册码接入")
     enrol.add_argument("url")
     enrol.add_argument("token")
     enrol.add_argument("fingerprint")
     enrol.add_argument("--directory", type=Path, default=Path("credentials"), help="empty directory for keys and certificate")
+    _suite_argument(enrol)
     notes = calls.add_parser("notes", help="messages and questions between site and platform / 人机对话")
     notes.add_argument("--site", type=Path, required=True)
     notes.add_argument("--by", default=os.environ.get("USER", ""), help="who reads, answers or writes / 姓名")
@@ -50,12 +53,12 @@ def main(argv: list[str] | None = None) -> int:
             return _run(arguments.site, arguments.log_level)
         if arguments.call == "enrol":
             from edge_agent.enrolment import enrol as enrol_box
-            site = asyncio.run(enrol_box(arguments.url, arguments.token, arguments.fingerprint, arguments.directory))
+            site = asyncio.run(enrol_box(arguments.url, arguments.token, arguments.fingerprint, arguments.directory, Suite.named(arguments.suite)))
             print(f"{arguments.directory}: {site['agent_id']} (project / 项目 {site['project_id']}); site.enrolled.yaml -> site.yaml")
             return 0
         if arguments.call == "keygen":
             from edge_agent.keygen import make as make_keys
-            print(make_keys(arguments.directory))
+            print(make_keys(arguments.directory, Suite.named(arguments.suite)))
             return 0
         if arguments.call == "notes":
             return _notes(arguments)
@@ -66,15 +69,18 @@ def main(argv: list[str] | None = None) -> int:
         return 2
 
 
+def _suite_argument(call: argparse.ArgumentParser) -> None:
+    call.add_argument("--suite", choices=["std", "sm"], type=str.lower, default="std", help="algorithms of the keys, as in site.yaml: std, or sm (SM2, SM3, SM4) / 算法套件，sm 为国密")
+
+
 def _run(site_file: Path, level: str) -> int:
     from edge_agent import logs
     from edge_agent.agent import Agent
     from edge_agent.config import load_credentials, load_site
     from edge_agent.errors import SiteError
     logs.configure(level)
-    from protos.suites import self_test
-    self_test()
     site = load_site(site_file)
+    self_test(sm_needed=site.suite is Suite.SM)
     credentials = load_credentials(site.credentials_dir)
     site.state_dir.mkdir(parents=True, exist_ok=True)
     held = (site.state_dir / "agent.lock").open("w")

@@ -10,10 +10,8 @@ from collections import deque
 from dataclasses import dataclass
 from typing import Final
 
-from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
-
 from protos.kang.v1 import link_pb2
+from protos.suites import VerifyingKey, verifies
 
 CHALLENGE_MS: Final = 60_000
 ANSWER_WITHIN_MS: Final = 10_000
@@ -53,7 +51,7 @@ class Challenges:
 class AgentClock:
     """Chooses between the local clock and the platform's signed time."""
 
-    def __init__(self, *, command_key: Ed25519PublicKey, floor_ms: int, mode: str = "auto") -> None:
+    def __init__(self, *, command_key: VerifyingKey, floor_ms: int, mode: str = "auto") -> None:
         """Args: floor_ms: persisted "time never before"; mode: auto (local clock when synchronised), system (always trust it), platform (never)."""
         self._key, self.floor_ms, self._mode = command_key, floor_ms, mode
         self._synchronised = False
@@ -92,16 +90,9 @@ class AgentClock:
         """Take the platform's signed time. False (and counted) when the signature, the freshness or the floor says no."""
         signed = message.wall_ms.to_bytes(8, "little", signed=True)
         fresh = self._asked_ms is not None and mono_ms - self._asked_ms <= ANSWER_WITHIN_MS
-        if not fresh or message.wall_ms < self.floor_ms - FLOOR_SLACK_MS or not any(self._verify(c + signed, message.signature) for c in challenges):
+        if not fresh or message.wall_ms < self.floor_ms - FLOOR_SLACK_MS or not any(verifies(self._key, message.signature, c + signed) for c in challenges):
             self.rejected += 1
             return False
         self._offset_ms = message.wall_ms - mono_ms
         self.local_error_ms = wall_ms - message.wall_ms
-        return True
-
-    def _verify(self, data: bytes, signature: bytes) -> bool:
-        try:
-            self._key.verify(signature, data)
-        except InvalidSignature:
-            return False
         return True

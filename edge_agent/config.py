@@ -14,10 +14,8 @@ from typing import Any, Final
 from zoneinfo import ZoneInfoNotFoundError
 
 import yaml
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
-from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
-from edge_agent import templates
+from edge_agent import keygen, templates
 from edge_agent.algorithms.configure import configure
 from edge_agent.algorithms.rule import Rule, zone
 from edge_agent.commands.desk import Device
@@ -27,8 +25,10 @@ from edge_agent.enrolment import Platform
 from edge_agent.errors import SiteError
 from edge_agent.readback import HistorySource
 from edge_agent.renewal import resume
+from protos import suites
+from protos.suites import BoxKey, SigningKey, Suite, VerifyingKey
 
-PRIVATE: Final = ("agent.ed25519", "agent.x25519", "agent.key", "nats.seed")
+PRIVATE: Final = (*keygen.SIGNING_FILE.values(), *keygen.BOX_FILE.values(), "agent.key", "nats.seed")
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,24 +73,32 @@ class Site:
     history: HistorySource | None = None
     timezone: str = "Asia/Shanghai"
     rules: tuple[Rule, ...] = ()
+    suite: Suite = Suite.STD
 
 
 @dataclass(frozen=True, slots=True)
 class Credentials:
     """Keys of the box and of the platform.
 
+    All of one suite: a box signs, opens and believes in that one only.
+
     Attributes:
         audit_signing: signs checkpoints of the audit log; None at a box admitted before it was told, until its next renewal.
     """
 
-    signing: Ed25519PrivateKey
-    box: X25519PrivateKey
+    signing: SigningKey
+    box: BoxKey
     telemetry_box: bytes
-    command_signing: Ed25519PublicKey
+    command_signing: VerifyingKey
     gateway_name: str
     directory: Path
     platform: Platform | None = None
-    audit_signing: Ed25519PublicKey | None = None
+    audit_signing: VerifyingKey | None = None
+
+    @property
+    def suite(self) -> Suite:
+        """The suite of these keys."""
+        return suites.suite_of(self.signing)
 
 
 def load_site(path: Path) -> Site:
@@ -129,14 +137,15 @@ def load_site(path: Path) -> Site:
         channels=channels, devices=devices, cycle_s=_number(data, "cycle_s", 0.05, 60, 1.0), linger_s=_number(data, "linger_s", 0.05, 3600, 5.0),
         batch_readings=int(_number(data, "batch_readings", 1, 20_000, 500)), heartbeat_s=_number(data, "heartbeat_s", 0.2, 300, 5.0),
         spool_limit_bytes=int(_number(data, "spool_limit_bytes", 1 << 20, 1 << 50, 2 << 30)), clock=clock, metrics_port=int(_number(data, "metrics_port", 0, 65_535, 0)),
-        history=_history(data.get("history")), timezone=_timezone(data), rules=tuple(configure(_rows(data, "rules"), {k: d.device for k, d in devices.items()})))
+        history=_history(data.get("history")), timezone=_timezone(data), rules=tuple(configure(_rows(data, "rules"), {k: d.device for k, d in devices.items()})), suite=_suite(data))
 
 
 def load_credentials(directory: Path) -> Credentials:
     """Read the credentials directory; private files must be readable by their owner only.
 
     Raises:
-        SiteError: a file is missing, malformed or readable by others.
+        SiteError: a file is missing, malformed or readable by others, or a key is of another suite than the signing key.
+        Sm2MissingError: they are of suite SM, and this machine has no SM2.
     """
     resume(directory)
     for name in PRIVATE:
@@ -144,16 +153,31 @@ def load_credentials(directory: Path) -> Credentials:
         if file.exists() and stat.S_IMODE(file.stat().st_mode) & 0o077:
             raise SiteError(field=name, problem="is readable by others; run chmod 600")
     try:
+        suite = keygen.suite_at(directory)
         platform = json.loads((directory / "platform.json").read_text(encoding="utf-8"))
         return Credentials(
-            Ed25519PrivateKey.from_private_bytes((directory / "agent.ed25519").read_bytes()), X25519PrivateKey.from_private_bytes((directory / "agent.x25519").read_bytes()),
-            bytes.fromhex(platform["telemetry_box"]), Ed25519PublicKey.from_public_bytes(bytes.fromhex(platform["command_signing"])), str(platform.get("gateway_name", "")), directory,
+            suites.signing_key(suite, (directory / keygen.SIGNING_FILE[suite]).read_bytes()), suites.box_key(suite, (directory / keygen.BOX_FILE[suite]).read_bytes()),
+            _platform_key(platform, "telemetry_box", suite), suites.verifying_key(_platform_key(platform, "command_signing", suite)), str(platform.get("gateway_name", "")), directory,
             Platform(str(platform["enrolment"]["host"]), int(platform["enrolment"]["port"]), str(platform.get("gateway_name") or "kang-gateway")) if "enrolment" in platform else None,
-            Ed25519PublicKey.from_public_bytes(bytes.fromhex(platform["audit_signing"])) if platform.get("audit_signing") else None)
+            suites.verifying_key(_platform_key(platform, "audit_signing", suite)) if platform.get("audit_signing") else None)
     except OSError as error:
         raise SiteError(field=f"credentials_dir/{Path(str(error.filename)).name}", problem=str(error.strerror)) from None
     except (ValueError, KeyError, TypeError) as error:
         raise SiteError(field="credentials_dir", problem=f"a key is malformed ({error})") from None
+
+
+def _platform_key(platform: Mapping[str, Any], name: str, suite: Suite) -> bytes:
+    key = bytes.fromhex(platform[name])
+    if suites.suite_of_public(key) is not suite:
+        raise SiteError(field="credentials_dir/platform.json", problem=f"{name} is not of suite {suite.text}, the keys of this box are; a change of suite needs an empty directory and a new enrolment")
+    return key
+
+
+def _suite(data: Mapping[str, Any]) -> Suite:
+    try:
+        return Suite.named(str(data.get("suite", "std")))
+    except ValueError:
+        raise SiteError(field="suite", problem="must be std or sm") from None
 
 
 def _uplink(data: Any) -> Uplink:

@@ -21,6 +21,7 @@ from cryptography.hazmat.primitives import serialization
 
 from edge_agent import host, keygen
 from protos.errors import KangError
+from protos.suites import Suite, suite_of_public
 
 TIMEOUT_S: Final = 20
 MAX_ANSWER: Final = 256 << 10
@@ -104,11 +105,11 @@ async def pinned_roots(platform: Platform, fingerprint: str) -> str:
     raise EnrolError(problem="this is not the platform of the invitation: its root has another fingerprint", status=0)
 
 
-async def enrol(url: str, token: str, fingerprint: str, directory: Path) -> dict[str, Any]:
+async def enrol(url: str, token: str, fingerprint: str, directory: Path, suite: Suite = Suite.STD) -> dict[str, Any]:
     """Make keys here, be admitted by token, write the credentials; keys that stand there from an attempt before are used again.
 
     Returns:
-        What belongs into site.yaml: project_id, agent_id, partitions, uplink (also written beside as site.enrolled.yaml).
+        What belongs into site.yaml: project_id, agent_id, partitions, uplink, suite (also written beside as site.enrolled.yaml).
 
     Raises:
         EnrolError: not reached, another platform, or refused.
@@ -121,13 +122,15 @@ async def enrol(url: str, token: str, fingerprint: str, directory: Path) -> dict
         raise EnrolError(problem=f"{directory} holds a certificate already; choose an empty directory", status=0)
     request_file = directory / "agent.request.json"
     if not request_file.exists():
-        keygen.make(directory)
+        keygen.make(directory, suite)
+    elif keygen.suite_at(directory) is not suite:
+        raise EnrolError(problem=f"{directory} holds keys of the other suite; a change of suite needs an empty directory and a new invitation", status=0)
     request = json.loads(request_file.read_text(encoding="utf-8"))
     roots = await pinned_roots(platform, fingerprint)
     answer = await platform.ask("/v1/enrol", {**request, "token": token, "hardware_id": host.hardware_id()}, trusting(roots))
     store(directory, answer)
     write(directory / "platform.json", json.dumps({**answer["platform"], "enrolment": {"host": platform.host, "port": platform.port}}).encode())
-    site = dict(answer["site"])
+    site = {**answer["site"], "suite": suite.text}
     write(directory / "site.enrolled.yaml", yaml.safe_dump(site, sort_keys=False).encode())
     return site
 
@@ -148,7 +151,12 @@ def learn(directory: Path, answer: dict[str, Any]) -> bool:
     """
     file, given = directory / "platform.json", str(answer.get("audit_signing") or "")
     known = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {"audit_signing": "?"}
-    if known.get("audit_signing") or len(given) != 64 or not set(given) <= set("0123456789abcdef"):
+    try:
+        mine = Suite.SM if len(str(known.get("command_signing"))) == 128 else Suite.STD
+        fits = not known.get("audit_signing") and suite_of_public(bytes.fromhex(given)) is mine
+    except ValueError:
+        fits = False
+    if not fits:
         return False
     write(file, json.dumps({**known, "audit_signing": given}).encode())
     return True

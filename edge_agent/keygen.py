@@ -7,43 +7,69 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Final
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from cryptography.x509.oid import NameOID
 
 from edge_agent import host
 from edge_agent.errors import SiteError
-from protos.envelope import raw_private
+from protos import suites
+from protos.suites import Suite
+
+#: The files of the two keys of envelopes, by suite: their names say of which suite a box is.
+SIGNING_FILE: Final[Mapping[Suite, str]] = {Suite.STD: "agent.ed25519", Suite.SM: "agent-sign.sm2"}
+BOX_FILE: Final[Mapping[Suite, str]] = {Suite.STD: "agent.x25519", Suite.SM: "agent-box.sm2"}
 
 
-def make(directory: Path) -> Path:
-    """Write agent.ed25519, agent.x25519, agent.key, agent.csr, nats.seed (when nkeys is installed) and agent.request.json.
+def make(directory: Path, suite: Suite = Suite.STD) -> Path:
+    """Write the signing and the sealing key of a suite, agent.key, agent.csr, nats.seed (when nkeys is installed) and agent.request.json.
+
+    The TLS key is P-256 in both suites: standard TLS has no SM2 certificates.
+
+    Args:
+        directory: made when it is not there; private files get mode 0600.
+        suite: STD writes agent.ed25519 and agent.x25519, SM agent-sign.sm2 and agent-box.sm2.
 
     Returns:
         The request file to carry to the platform.
 
     Raises:
         SiteError: keys stand there already; nothing is overwritten.
+        Sm2MissingError: suite SM, and this machine has no SM2.
     """
+    if suite is Suite.SM:
+        suites.self_test(sm_needed=True)
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-    present = [n for n in ("agent.ed25519", "agent.x25519", "agent.key") if (directory / n).exists()]
+    present = [n for n in (*SIGNING_FILE.values(), *BOX_FILE.values(), "agent.key") if (directory / n).exists()]
     if present:
         raise SiteError(field=str(directory.name), problem=f"{', '.join(present)} already there; choose an empty directory")
-    signing, box, tls = Ed25519PrivateKey.generate(), X25519PrivateKey.generate(), ec.generate_private_key(ec.SECP256R1())
-    _private(directory / "agent.ed25519", raw_private(signing))
-    _private(directory / "agent.x25519", raw_private(box))
+    signing, box, tls = suites.signing_key(suite), suites.box_key(suite), ec.generate_private_key(ec.SECP256R1())
+    _private(directory / SIGNING_FILE[suite], suites.raw_private(signing))
+    _private(directory / BOX_FILE[suite], suites.raw_private(box))
     _private(directory / "agent.key", tls.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()))
     pem = request_for(tls)
     (directory / "agent.csr").write_bytes(pem)
-    request = {"signing_public": signing.public_key().public_bytes_raw().hex(), "box_public": box.public_key().public_bytes_raw().hex(), "csr": pem.decode(), "nkey": _nkey(directory), "hardware_id": host.hardware_id()}
+    request = {"suite": suite.text, "signing_public": suites.raw_public(signing).hex(), "box_public": suites.raw_public(box).hex(), "csr": pem.decode(), "nkey": _nkey(directory), "hardware_id": host.hardware_id()}
     target = directory / "agent.request.json"
     target.write_text(json.dumps(request, indent=1), encoding="utf-8")
     return target
+
+
+def suite_at(directory: Path) -> Suite:
+    """The suite of the keys in a credentials directory.
+
+    Raises:
+        SiteError: none, or keys of both.
+    """
+    found = [suite for suite, name in SIGNING_FILE.items() if (directory / name).exists()]
+    if len(found) != 1:
+        raise SiteError(field="credentials_dir", problem="holds signing keys of both suites; keep those it was admitted with" if found else f"{SIGNING_FILE[Suite.STD]} (or {SIGNING_FILE[Suite.SM]}): no such file")
+    return found[0]
 
 
 def request_for(key: ec.EllipticCurvePrivateKey) -> bytes:

@@ -22,20 +22,20 @@ from typing import Any, Final, Protocol
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from edge_agent import host
 from edge_agent.backoff import Backoff
 from edge_agent.enrolment import EnrolError, Platform, learn, store, sync, trusting, write
-from edge_agent.keygen import request_for
-from protos.envelope import raw_private
+from edge_agent.keygen import SIGNING_FILE, request_for, suite_at
+from protos import suites
+from protos.suites import SigningKey
 
 log = logging.getLogger("kang.edge.renewal")
 LOOK_S: Final = 60.0
 DUE_SHARE: Final = 2 / 3
 REFUSED_S: Final = 3600.0
-#: The order in which files of `next/` take the place of those in use; agent.ed25519 first: from there on the new key signs.
-FILES: Final = ("agent.ed25519", "agent.key", "agent.pem", "zone-ca.pem", "nats.jwt")
+#: The order in which files of `next/` take the place of those in use; the signing key first: from there on the new key signs.
+FILES: Final = (*SIGNING_FILE.values(), "agent.key", "agent.pem", "zone-ca.pem", "nats.jwt")
 
 
 class Store(Protocol):
@@ -52,7 +52,7 @@ class Store(Protocol):
         """While held, nothing is sealed."""
         ...
 
-    def use_key(self, key: Ed25519PrivateKey) -> None:
+    def use_key(self, key: SigningKey) -> None:
         """Sign with this from the next one on."""
         ...
 
@@ -132,12 +132,12 @@ class Renewal:
             await self._renew()
 
     async def _renew(self) -> None:
-        new = self._directory / "next"
+        new, suite = self._directory / "next", suite_at(self._directory)  # never the other: that would be a new identity
         if not (new / "agent.key").exists():
             new.mkdir(mode=0o700, exist_ok=True)
-            write(new / "agent.ed25519", raw_private(Ed25519PrivateKey.generate()))
+            write(new / SIGNING_FILE[suite], suites.raw_private(suites.signing_key(suite)))
             write(new / "agent.key", ec.generate_private_key(ec.SECP256R1()).private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()))
-        signing = Ed25519PrivateKey.from_private_bytes((new / "agent.ed25519").read_bytes())
+        signing = suites.signing_key(suite, (new / SIGNING_FILE[suite]).read_bytes())
         answer = await self._ask_renewal(new, signing)
         store(new, answer)
         await asyncio.sleep(float(answer.get("wait_s", 3)))  # every host learns of the new key before the first message signed with it
@@ -148,17 +148,17 @@ class Renewal:
         log.info("certificate and signing key renewed")
         await self._confirm()
 
-    async def _ask_renewal(self, new: Path, signing: Ed25519PrivateKey) -> dict[str, Any]:
+    async def _ask_renewal(self, new: Path, signing: SigningKey) -> dict[str, Any]:
         assert self._platform is not None
         pem = (self._directory / "agent.pem").read_bytes()
         ended = x509.load_pem_x509_certificates(pem)[0].not_valid_after_utc.timestamp() <= self._now()
-        request = json.dumps({"csr": request_for(_key(new / "agent.key")).decode(), "signing_public": signing.public_key().public_bytes_raw().hex(), "hardware_id": host.hardware_id(),
+        request = json.dumps({"csr": request_for(_key(new / "agent.key")).decode(), "signing_public": suites.raw_public(signing).hex(), "hardware_id": host.hardware_id(),
                               "nkey": self._nkey()})
         signature = _key(self._directory / "agent.key").sign(request.encode(), ec.ECDSA(hashes.SHA256()))
         body = {"request": request, "signature": signature.hex(), "certificate": pem.decode() if ended else ""}
         return await self._platform.ask("/v1/renew", body, self._context(shown=not ended))
 
-    def _switch(self, new: Path, signing: Ed25519PrivateKey) -> None:
+    def _switch(self, new: Path, signing: SigningKey) -> None:
         with self._stores["batch"].still(), self._stores["result"].still():
             write(new / "changed.json", json.dumps({name: [one.epoch.hex(), one.last_sequence] for name, one in self._stores.items()}).encode())
             adopt(self._directory)

@@ -20,14 +20,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-
 from edge_agent.errors import SpoolError
 from edge_agent.sampling import safety
 from protos import batch, envelope, subjects
 from protos.batch import Reading, Stamp
 from protos.kang.v1 import telemetry_pb2 as pb
 from protos.points import BY_ID, Quality
+from protos.suites import SigningKey, Suite, suite_of
 
 SCHEMA: Final = 1
 RESERVE: Final = 0.1
@@ -64,10 +63,31 @@ def transaction(db: sqlite3.Connection) -> Iterator[None]:
     db.execute("COMMIT")
 
 
+def one_suite(db: sqlite3.Connection, table: str, suite: Suite) -> None:
+    """What waits in a store must be of the suite of its key: a link speaks one suite, and the platform knows the agent by one.
+
+    Raises:
+        SpoolError: suite.
+    """
+    row = db.execute(f"SELECT signed FROM {table} ORDER BY sequence DESC LIMIT 1").fetchone()  # noqa: S608 - names are ours
+    if row is not None and envelope.Header.unpack(row[0]).suite != suite:
+        raise SpoolError(reason="suite")
+
+
+def same_suite(old: SigningKey, new: SigningKey) -> None:
+    """A renewed key is of the suite of the one before.
+
+    Raises:
+        SpoolError: suite.
+    """
+    if suite_of(old) is not suite_of(new):
+        raise SpoolError(reason="suite")
+
+
 class Spool:
     """Batches of one agent, in order, until acknowledged."""
 
-    def __init__(self, path: Path | str, *, project_id: int, agent_id: str, signing_key: Ed25519PrivateKey, new_epoch: bytes, limit_bytes: int = 2 << 30,
+    def __init__(self, path: Path | str, *, project_id: int, agent_id: str, signing_key: SigningKey, new_epoch: bytes, limit_bytes: int = 2 << 30,
                  batch_readings: int = 5000) -> None:
         """Open or create.
 
@@ -75,13 +95,13 @@ class Spool:
             path: file, or ":memory:" in the simulator.
             project_id: of every batch.
             agent_id: of every batch.
-            signing_key: the agent's.
+            signing_key: the agent's; its suite is the suite of every message.
             new_epoch: 16 random bytes, used only when the spool is created.
             limit_bytes: stored batches and undated readings together.
             batch_readings: largest batch; longer appends are split.
 
         Raises:
-            SpoolError: version, when a newer agent wrote the file.
+            SpoolError: version, when a newer agent wrote the file; suite, when batches of the other suite wait.
         """
         self.refused: Counter[str] = Counter()
         self._project_id, self._agent_id, self._key = project_id, agent_id, signing_key
@@ -98,6 +118,7 @@ class Spool:
                 self._set("head", envelope.GENESIS)
         if int(self._meta("schema") or b"0") > SCHEMA:
             raise SpoolError(reason="version")
+        one_suite(self._db, "batch", suite_of(signing_key))
         self.epoch: bytes = self._meta("epoch") or b""
         self._last = int(self._meta("last") or b"0")
         self._head: bytes = self._meta("head") or envelope.GENESIS
@@ -112,9 +133,14 @@ class Spool:
         with self._lock:
             yield
 
-    def use_key(self, key: Ed25519PrivateKey) -> None:
-        """Sign with another key from the next batch on; what is sealed keeps its signature and its place in the chain."""
+    def use_key(self, key: SigningKey) -> None:
+        """Sign with another key of the same suite from the next batch on; what is sealed keeps its signature and its place in the chain.
+
+        Raises:
+            SpoolError: suite, when it is of the other.
+        """
         with self._lock:
+            same_suite(self._key, key)
             self._key = key
 
     # --- what is in it
@@ -290,7 +316,7 @@ class Spool:
         """Inside a transaction: encode, sign, chain, store, move the head on disk. Returns (size, digest) for `_grown` after the commit."""
         sequence = self._last + 1
         body = batch.encode(Stamp(self._project_id, self._agent_id, self.epoch, sequence, boot_id, monotonic_ms, clock_state, origin), readings)
-        header = envelope.Header(envelope.Kind.BATCH, self._sender, self._receiver, self.epoch, sequence, now_ms, previous=self._head)
+        header = envelope.Header(envelope.Kind.BATCH, self._sender, self._receiver, self.epoch, sequence, now_ms, previous=self._head, suite=suite_of(self._key))
         signed = envelope.sign(header, body, self._key)
         data = signed.to_bytes()
         self._db.execute("INSERT INTO batch VALUES (?,?,?,?,?)", (sequence, min(r.at_ms for r in readings), len(readings), len(data), data))

@@ -12,10 +12,8 @@ import os
 from pathlib import Path
 from typing import Any, Final
 
-from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
-
 from protos import checkpoint
+from protos.suites import VerifyingKey, suite_of, verifies
 
 log = logging.getLogger("kang.edge.witness")
 KEEP: Final = 100
@@ -28,14 +26,14 @@ class Witness:
 
     Args:
         file: made at the first checkpoint, mode 0600.
-        key: the audit key's public half; None at a box that was never told it: contradictions are seen, forgeries are not.
+        key: the audit key's public half, of the box's suite; None at a box that was never told it: contradictions are seen, forgeries are not.
 
     Attributes:
         contradictions: checkpoints that contradict an earlier one, those in the file at start included: a restart silences nothing.
         forged: checkpoints the audit key did not sign, since start; none of them is kept.
     """
 
-    def __init__(self, file: Path, key: Ed25519PublicKey | None = None) -> None:
+    def __init__(self, file: Path, key: VerifyingKey | None = None) -> None:
         self._file, self._key = file, key
         self.forged = 0
         self._held: list[dict[str, Any]] = []
@@ -80,10 +78,9 @@ class Witness:
         if self._key is None:
             return True
         try:
-            self._key.verify(bytes.fromhex(new["signature"]), checkpoint.body(new))
-        except (InvalidSignature, ValueError):
+            return verifies(self._key, bytes.fromhex(new.get(checkpoint.SIGNATURE[suite_of(self._key)], "")), checkpoint.body(new))
+        except (TypeError, ValueError):
             return False
-        return True
 
 
 def _contradict(a: dict[str, Any], b: dict[str, Any]) -> bool:

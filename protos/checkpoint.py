@@ -9,13 +9,18 @@ import json
 from collections.abc import Mapping
 from typing import Any, Final
 
+from protos.suites import Suite
+
 #: Fields of the document, in the order in which they are signed.
 FIELDS: Final[tuple[tuple[str, type], ...]] = (
     ("size", int), ("head", str), ("root", str), ("at_ms", int), ("control_n", int), ("control_head", str), ("suite", str))
 
+#: The field that holds the signature, by the suite of the witness: one document carries both.
+SIGNATURE: Final[Mapping[Suite, str]] = {Suite.STD: "signature", Suite.SM: "signature_sm2"}
+
 
 def body(document: Mapping[str, Any]) -> bytes:
-    """What the audit key signs (Ed25519).
+    """What the audit keys sign (Ed25519 and, on a platform with SM2, SM2).
 
     Raises:
         ValueError: a field is missing or of another type.

@@ -17,12 +17,9 @@ from dataclasses import dataclass
 from typing import Final
 
 from cryptography.exceptions import InvalidTag
-from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from protos.errors import KangError
-from protos.suites import BY_NUMBER, Algorithms, BoxKey, SigningKey, VerifyingKey
+from protos.suites import BY_NUMBER, TAG, Algorithms, BoxKey, SigningKey, Suite, VerifyingKey, suite_of
 
 _HEADER: Final = struct.Struct("<2sBBBBH16s16s16sQqq32s12s")
 HEADER_SIZE: Final = _HEADER.size
@@ -56,13 +53,6 @@ class Kind(enum.IntEnum):
     RESULT = 2
     COMMAND = 3
     PLAN = 4
-
-
-class Suite(enum.IntEnum):
-    """Algorithms: STD (Ed25519, X25519, SHA-256, AES-128-GCM) or SM (SM2, SM3, SM4-GCM)."""
-
-    STD = 1
-    SM = 2
 
 
 def identity_hash(identity: str) -> bytes:
@@ -229,17 +219,20 @@ class Opened:
 class Opener:
     """Decrypts messages addressed to one identity. Keeps the key agreement of recent connections."""
 
-    def __init__(self, identity: str, private_key: BoxKey, *, sessions: int = 4096) -> None:
-        """Args: private_key: of the one suite this identity reads; messages of the other are refused (suite)."""
+    def __init__(self, identity: str, private_key: BoxKey, *others: BoxKey, sessions: int = 4096) -> None:
+        """Args: private_key, others: one for each suite this identity reads; messages of another are refused (suite)."""
         self._identity = identity_hash(identity)
-        self._private = private_key
-        self._number = Suite.STD if isinstance(private_key, X25519PrivateKey) else Suite.SM
-        self._suite = BY_NUMBER[self._number]
+        self._private = {suite_of(key): key for key in (private_key, *others)}
         self._sessions: OrderedDict[bytes, bytes] = OrderedDict()
         self._limit = sessions
 
-    def open(self, wire: bytes, kind: Kind) -> Opened:
-        """Decrypt one message (order of checks: length, version, kind, addressee, decrypt; the caller verifies, then judges time and replay).
+    def open(self, wire: bytes, kind: Kind, suite: Suite | None = None) -> Opened:
+        """Decrypt one message (order of checks: length, version, kind, addressee, suite, decrypt; the caller verifies, then judges time and replay).
+
+        Args:
+            wire: as it travelled.
+            kind: what it must be.
+            suite: the one its sender is known by, when that is known: what comes in the other is refused, however well it is signed.
 
         Raises:
             EnvelopeError: with the stable reason.
@@ -251,23 +244,27 @@ class Opener:
             raise EnvelopeError(reason="kind")
         if header.receiver != self._identity:
             raise EnvelopeError(reason="addressee")
-        if header.suite != self._number:
+        private = self._private.get(header.suite)
+        if private is None or suite not in (None, header.suite):
             raise EnvelopeError(reason="suite")
+        algorithms = BY_NUMBER[header.suite]
         split = HEADER_SIZE + 64
-        end = split + self._suite.public_size
+        end = split + algorithms.public_size
+        if len(wire) < end + TAG:
+            raise EnvelopeError(reason="length")
         clear, ephemeral, sealed = wire[:split], wire[split:end], wire[end:]
-        shared = self._agree(ephemeral)
+        shared = self._agree(algorithms, private, ephemeral)
         try:
-            body = self._suite.decrypt(_message_key(self._suite, shared, clear[:HEADER_SIZE]), _NONCE, sealed, wire[:end])
+            body = algorithms.decrypt(_message_key(algorithms, shared, clear[:HEADER_SIZE]), _NONCE, sealed, wire[:end])
         except InvalidTag:
             raise EnvelopeError(reason="decrypt") from None
         return Opened(header, Signed(clear[:HEADER_SIZE], clear[HEADER_SIZE:], body))
 
-    def _agree(self, ephemeral: bytes) -> bytes:
+    def _agree(self, suite: Algorithms, private: BoxKey, ephemeral: bytes) -> bytes:
         shared = self._sessions.get(ephemeral)
         if shared is None:
             try:
-                shared = self._suite.agree(self._private, ephemeral)
+                shared = suite.agree(private, ephemeral)
             except ValueError:
                 raise EnvelopeError(reason="decrypt") from None
             self._sessions[ephemeral] = shared
@@ -335,13 +332,3 @@ def check_time(header: Header, now_ms: int, *, skew_ms: int = 300_000) -> None:
         raise EnvelopeError(reason="stale")
     if header.sent_ms > now_ms + skew_ms:
         raise EnvelopeError(reason="future")
-
-
-def signing_key_from(raw: bytes) -> Ed25519PrivateKey:
-    """Ed25519 private key of 32 raw bytes."""
-    return Ed25519PrivateKey.from_private_bytes(raw)
-
-
-def raw_private(key: Ed25519PrivateKey | X25519PrivateKey) -> bytes:
-    """32 raw bytes of a private key, for a credentials file of mode 0600."""
-    return key.private_bytes(serialization.Encoding.Raw, serialization.PrivateFormat.Raw, serialization.NoEncryption())

@@ -139,6 +139,15 @@ class Sm2PrivateKey:
 
     raw: bytes
 
+    def __post_init__(self) -> None:
+        """Refuse what cannot be a key.
+
+        Raises:
+            ValueError: not 32 bytes, or not a number from 1 to the order - 2.
+        """
+        if len(self.raw) != 32 or not 0 < int.from_bytes(self.raw, "big") < ORDER - 1:
+            raise ValueError("an SM2 private key is a number of 32 bytes below the order")
+
     @classmethod
     def generate(cls) -> Sm2PrivateKey:
         """A new key from the system's randomness."""

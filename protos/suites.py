@@ -6,6 +6,7 @@ the other. Must not know: headers, transports, where keys live.
 
 from __future__ import annotations
 
+import enum
 import functools
 import hashlib
 from collections.abc import Callable
@@ -28,6 +29,30 @@ SigningKey = Ed25519PrivateKey | Sm2PrivateKey
 VerifyingKey = Ed25519PublicKey | Sm2PublicKey
 BoxKey = X25519PrivateKey | Sm2PrivateKey
 TAG: Final = 16
+
+
+class Suite(enum.IntEnum):
+    """Algorithms: STD (Ed25519, X25519, SHA-256, AES-128-GCM) or SM (SM2, SM3, SM4-GCM)."""
+
+    STD = 1
+    SM = 2
+
+    @classmethod
+    def named(cls, name: str) -> Suite:
+        """By its name in settings and pages: "std" or "sm", in any case of letters.
+
+        Raises:
+            ValueError: neither.
+        """
+        try:
+            return cls[name.upper()]
+        except KeyError:
+            raise ValueError(f"{name!r} is no suite; it must be std or sm") from None
+
+    @property
+    def text(self) -> str:
+        """As in settings and pages: std, sm."""
+        return self.name.lower()
 
 
 class SelfTestError(KangError):
@@ -188,7 +213,75 @@ class ShangMi:
 
 STD: Final = Standard()
 SM: Final = ShangMi()
-BY_NUMBER: Final[dict[int, Algorithms]] = {1: STD, 2: SM}
+BY_NUMBER: Final[dict[int, Algorithms]] = {Suite.STD: STD, Suite.SM: SM}
+
+
+def suite_of(key: SigningKey | VerifyingKey | BoxKey) -> Suite:
+    """The one suite a key belongs to."""
+    return Suite.SM if isinstance(key, Sm2PrivateKey | Sm2PublicKey) else Suite.STD
+
+
+def suite_of_public(raw: bytes) -> Suite:
+    """The suite of a raw public key: 32 B (Ed25519, X25519) STD, 64 B (SM2 point) SM.
+
+    Raises:
+        ValueError: another length.
+    """
+    if len(raw) not in (32, 64):
+        raise ValueError("a public key has 32 bytes (std) or 64 (sm)")
+    return Suite.STD if len(raw) == 32 else Suite.SM
+
+
+def verifying_key(raw: bytes) -> VerifyingKey:
+    """A public key that verifies, of either suite.
+
+    Raises:
+        ValueError: the length, or not a point of the SM2 curve.
+        Sm2MissingError: it is an SM2 key and this machine has no SM2.
+    """
+    return Ed25519PublicKey.from_public_bytes(raw) if suite_of_public(raw) is Suite.STD else Sm2PublicKey(raw)
+
+
+def verifies(key: VerifyingKey, signature: bytes, data: bytes) -> bool:
+    """Is this the key's signature of `data`, in the key's own suite?"""
+    return BY_NUMBER[suite_of(key)].verify(key, signature, data)
+
+
+def signed(key: SigningKey, data: bytes) -> bytes:
+    """The key's signature of `data` (64 B), in the key's own suite."""
+    return BY_NUMBER[suite_of(key)].sign(key, data)
+
+
+def signing_key(suite: Suite, raw: bytes | None = None) -> SigningKey:
+    """A private key that signs: of 32 raw bytes, or a new one.
+
+    Raises:
+        ValueError: not 32 bytes, or not a number below the order of SM2.
+    """
+    if suite is Suite.SM:
+        return Sm2PrivateKey.generate() if raw is None else Sm2PrivateKey(raw)
+    return Ed25519PrivateKey.generate() if raw is None else Ed25519PrivateKey.from_private_bytes(raw)
+
+
+def box_key(suite: Suite, raw: bytes | None = None) -> BoxKey:
+    """A private key that opens: of 32 raw bytes, or a new one.
+
+    Raises:
+        ValueError: as `signing_key`.
+    """
+    if suite is Suite.SM:
+        return Sm2PrivateKey.generate() if raw is None else Sm2PrivateKey(raw)
+    return X25519PrivateKey.generate() if raw is None else X25519PrivateKey.from_private_bytes(raw)
+
+
+def raw_public(key: SigningKey | BoxKey) -> bytes:
+    """The public half as raw bytes: 32 (STD) or 64 (SM)."""
+    return key.public_key().point if isinstance(key, Sm2PrivateKey) else key.public_key().public_bytes_raw()
+
+
+def raw_private(key: SigningKey | BoxKey) -> bytes:
+    """32 raw bytes of a private key, for a credentials file of mode 0600."""
+    return key.raw if isinstance(key, Sm2PrivateKey) else key.private_bytes_raw()
 
 
 def _hex(text: str) -> bytes:

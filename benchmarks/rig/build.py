@@ -18,6 +18,7 @@ from cloud.core.supervision import Child, port_open
 from cloud.functions.devices.service import DeviceService, NewDevice, NewProject
 from cloud.installation import admit
 from cloud.ledger import open_ledger
+from protos.suites import Suite
 
 TEMPLATE = Path(__file__).parent / "device.yaml"
 
@@ -43,7 +44,8 @@ class RigAgent:
                 Child(f"agent-{self.agent_id}", [sys.executable, "-m", module, *run])]
 
 
-def rig(settings: Settings, name: str, *, uplink: str = "grpc", devices: int = 10, dedicated: bool = False, linger_s: float = 1.0, poll_s: float = 1.0) -> RigAgent:
+def rig(settings: Settings, name: str, *, uplink: str = "grpc", devices: int = 10, dedicated: bool = False, linger_s: float = 1.0, poll_s: float = 1.0,
+        suite: Suite = Suite.STD) -> RigAgent:
     """Register one project with one agent and `devices` rig devices."""
     ledger = open_ledger(settings.effective_ledger_url)
     service = DeviceService(ledger)
@@ -54,7 +56,7 @@ def rig(settings: Settings, name: str, *, uplink: str = "grpc", devices: int = 1
     folder = settings.home / "rig" / agent_id
     credentials = folder / "credentials"
     if not credentials.exists():
-        subprocess.run([sys.executable, "-m", "edge_agent.cli", "keygen", str(credentials)], check=True, stdout=subprocess.DEVNULL)
+        subprocess.run([sys.executable, "-m", "edge_agent.cli", "keygen", str(credentials), "--suite", suite.text], check=True, stdout=subprocess.DEVNULL)
     admission = admit(settings, (credentials / "agent.request.json").read_bytes(), agent_id=agent_id, project_id=project_id, uplink=uplink)
     for file_name, data in admission.files.items():
         (credentials / file_name).write_bytes(data)
@@ -62,7 +64,7 @@ def rig(settings: Settings, name: str, *, uplink: str = "grpc", devices: int = 1
     ledger.close()
     port = free_ports(1)[0]
     address = {"kind": "grpc", "address": f"127.0.0.1:{settings.gateway_port}"} if uplink == "grpc" else {"kind": "nats", "url": settings.effective_nats_url}
-    site = {"project_id": project_id, "agent_id": agent_id, "partitions": settings.partitions, "state_dir": str(folder / "state"), "credentials_dir": str(credentials),
+    site = {"project_id": project_id, "agent_id": agent_id, "partitions": settings.partitions, "state_dir": str(folder / "state"), "credentials_dir": str(credentials), "suite": suite.text,
             "uplink": {**address, "partition": admission.partition}, "cycle_s": 0.5, "linger_s": linger_s, "batch_readings": 500, "heartbeat_s": 2,
             "channels": [{"name": "bus", "protocol": "modbus", "transport": "tcp", "host": "127.0.0.1", "port": port}],
             "devices": [{"id": ids[f"{name}-d{k}"], "template": str(TEMPLATE), "channel": "bus", "unit": k, "poll_s": poll_s} for k in range(1, devices + 1)]}

@@ -29,10 +29,11 @@ from cloud.functions.devices.agents_service import AgentService
 from cloud.installation import admit
 from cloud.ledger import open_ledger
 from cloud.security import keys
-from protos import envelope, subjects
+from protos import envelope, subjects, suites
 from protos.kang.v1 import command_pb2 as pb
 from protos.kang.v1 import telemetry_pb2
 from protos.points import point
+from protos.suites import SigningKey, Suite
 
 DEVICE: Final = 999_999_999  # stands in our box's site file only
 OBEYED: Final = (pb.STAGE_RECEIVED, pb.STAGE_EXECUTING, pb.STAGE_VERIFIED)
@@ -99,13 +100,14 @@ class Box:
             setattr(made, name, value)
         return made
 
-    def seal(self, command: pb.Command, *, sequence: int = 0, receiver: str = "", challenge: bytes | None = None, key: Ed25519PrivateKey | None = None, kind: envelope.Kind = envelope.Kind.COMMAND) -> bytes:
-        """Its envelope."""
+    def seal(self, command: pb.Command, *, sequence: int = 0, receiver: str = "", challenge: bytes | None = None, key: SigningKey | None = None, kind: envelope.Kind = envelope.Kind.COMMAND) -> bytes:
+        """Its envelope, in the suite of the key (the box is of suite std)."""
         if not sequence:
             self.sequence += 1
         header = envelope.Header(kind, envelope.identity_hash(subjects.COMMAND_IDENTITY), envelope.identity_hash(receiver or self.identity), self.epoch, sequence or self.sequence, now_ms(),
-                                 command.deadline_ms, bytes(32), self.challenge if challenge is None else challenge, 6)
-        return self.sealer.seal(envelope.sign(header, command.SerializeToString(), key or self.key))
+                                 command.deadline_ms, bytes(32), self.challenge if challenge is None else challenge, 6, suites.suite_of(key or self.key))
+        sealer = self.sealer if header.suite is Suite.STD else envelope.Sealer(suites.raw_public(suites.box_key(header.suite)), suite=header.suite)  # the box has no key of that suite
+        return sealer.seal(envelope.sign(header, command.SerializeToString(), key or self.key))
 
     async def send(self, wire: bytes) -> bool:
         """Put it where the gateway takes commands from; True when the gateway has handed it on."""

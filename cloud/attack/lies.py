@@ -19,9 +19,10 @@ from cloud.attack.box import Box
 from cloud.attack.rows import Row
 from cloud.core.clock import now_ms
 from cloud.security import keys
-from protos import envelope, subjects
+from protos import envelope, subjects, suites
 from protos.kang.v1 import command_pb2 as pb
 from protos.kang.v1 import link_pb2, telemetry_pb2
+from protos.suites import SigningKey, Suite
 
 RESULTS: Final = "result road"
 FLIPS: Final = 64
@@ -33,18 +34,19 @@ class Liar:
     def __init__(self, box: Box, authority: bytes) -> None:
         self._box, self._authority, self._folder = box, authority, box.folder / "credentials"
         self._mine = Ed25519PrivateKey.from_private_bytes((self._folder / "agent.ed25519").read_bytes())
-        self._platform = envelope.Sealer(keys.box_key(box.settings.credentials / "telemetry.x25519").public_key().public_bytes_raw())
+        self._platform = {suite: envelope.Sealer(suites.raw_public(key), suite=suite) for suite, key in keys.box_keys(box.settings.credentials, "telemetry").items()}
         self._outbox: asyncio.Queue[link_pb2.Up] = asyncio.Queue()
         self._welcome = asyncio.Event()
         self._epoch, self._index = os.urandom(16), 0
         self.acked: set[int] = set()
 
-    def result(self, *, key: Ed25519PrivateKey | None = None, sender: str = "", agent: str = "", shift: int = 0, receiver: str = subjects.PLATFORM_IDENTITY) -> tuple[int, bytes]:
+    def result(self, *, key: SigningKey | None = None, sender: str = "", agent: str = "", shift: int = 0, receiver: str = subjects.PLATFORM_IDENTITY) -> tuple[int, bytes]:
         """(number, sealed) of the next result; genuine unless told otherwise."""
         self._index += 1
         body = pb.Result(command_id=os.urandom(16), project_id=self._box.project, agent_id=agent or self._box.name, stage=pb.STAGE_VERIFIED, at_ms=now_ms(), index=self._index + shift)
-        header = envelope.Header(envelope.Kind.RESULT, envelope.identity_hash(sender or self._box.identity), envelope.identity_hash(receiver), self._epoch, self._index, now_ms(), 0, bytes(32), bytes(12), 5)
-        return self._index, self._platform.seal(envelope.sign(header, body.SerializeToString(), key or self._mine))
+        header = envelope.Header(envelope.Kind.RESULT, envelope.identity_hash(sender or self._box.identity), envelope.identity_hash(receiver), self._epoch, self._index, now_ms(), 0, bytes(32), bytes(12), 5,
+                                 suites.suite_of(key or self._mine))
+        return self._index, self._platform[header.suite].seal(envelope.sign(header, body.SerializeToString(), key or self._mine))
 
     def say(self, sealed: bytes) -> None:
         """Send one."""
@@ -98,7 +100,8 @@ async def results(box: Box, authority: bytes, elsewhere: int) -> list[Row]:
             return [Row(RESULTS, "the genuine one must be taken", False, "no acknowledgement")]
         cases = [("signed by a key of nobody", liar.result(key=Ed25519PrivateKey.generate())), ("in another agent's name", liar.result(agent="another")),
                  ("whose number contradicts its envelope", liar.result(shift=7)), ("signed in another agent's name", liar.result(sender=subjects.agent_identity(elsewhere, "another"))),
-                 ("sealed for somebody else", liar.result(receiver=subjects.COMMAND_IDENTITY))]
+                 ("sealed for somebody else", liar.result(receiver=subjects.COMMAND_IDENTITY)),
+                 *((f"in suite {suite.text}, which this box is not of", liar.result(key=suites.signing_key(suite))) for suite in keys.suites_here() if suite is not Suite.STD)]
         number, wire = liar.result()
         for _, (_, sealed) in cases:
             liar.say(sealed)

@@ -15,13 +15,13 @@ import grpc
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from cryptography.x509.oid import NameOID
 
 from cloud.attack.rows import Row
-from protos import envelope, subjects
+from cloud.security import keys
+from protos import envelope, subjects, suites
 from protos.kang.v1 import link_pb2, telemetry_pb2
+from protos.suites import SigningKey, Suite
 
 
 def rogue(identity: str, *, days: int = 30, ago: int = 1) -> tuple[bytes, bytes]:
@@ -76,35 +76,9 @@ def _said(error: BaseException) -> str:
 
 
 def envelopes() -> Iterator[Row]:
-    """Every single flipped bit of a sealed command, and every other way to use one again."""
-    key, box, challenge, now = Ed25519PrivateKey.generate(), X25519PrivateKey.generate(), secrets.token_bytes(12), time.time_ns() // 1_000_000
-    me = subjects.agent_identity(1, "agent-a")
-
-    def seal(*, receiver: str = me, sequence: int = 1, signer: Ed25519PrivateKey = key) -> bytes:
-        header = envelope.Header(envelope.Kind.COMMAND, envelope.identity_hash(subjects.COMMAND_IDENTITY), envelope.identity_hash(receiver), bytes(16), sequence, now, now + 30_000, bytes(32), challenge, 5)
-        return envelope.Sealer(box.public_key().public_bytes_raw()).seal(envelope.sign(header, b"stop", signer))
-
-    def taken(sealed: bytes, kind: envelope.Kind = envelope.Kind.COMMAND) -> tuple[bool, str]:
-        try:
-            envelope.Opener(me, box).open(sealed, kind).verify(key.public_key(), subjects.COMMAND_IDENTITY)
-        except envelope.EnvelopeError as error:
-            return True, error.code
-        return False, "accepted"
-
-    good = seal()
-    if taken(good)[0]:
-        yield Row("envelope", "the untouched one must be taken", False, "refused", live=False)
-    accepted = 0
-    for bit in range(len(good) * 8):
-        flipped = bytearray(good)
-        flipped[bit // 8] ^= 1 << bit % 8
-        accepted += not taken(bytes(flipped))[0]
-    yield Row("envelope", f"{len(good) * 8} single flipped bits", accepted == 0, f"{accepted} accepted", live=False)
-    cut = sum(not taken(good[:k])[0] for k in range(len(good)))
-    yield Row("envelope", f"{len(good)} truncations", cut == 0, f"{cut} accepted", live=False)
-    yield Row("envelope", "another receiver's", *taken(seal(receiver=subjects.agent_identity(2, "agent-b"))), live=False)
-    yield Row("envelope", "another signer's", *taken(seal(signer=Ed25519PrivateKey.generate())), live=False)
-    yield Row("envelope", "of another kind", *taken(good, envelope.Kind.BATCH), live=False)
+    """Every single flipped bit of a sealed command, and every other way to use one again; in both suites where this machine has both."""
+    for suite in keys.suites_here():
+        yield from _envelopes(suite)
     window, first, second = envelope.ReplayWindow(), secrets.token_bytes(16), secrets.token_bytes(16)
     tries = (("replayed", first, 5, 5), ("older than the window", first, 100_000, 1))
     for name, epoch, told, again in tries:
@@ -113,6 +87,41 @@ def envelopes() -> Iterator[Row]:
     window.accept(second, 1)
     kept = envelope.ReplayWindow(window.state)
     yield Row("envelope", "replayed after a restart", *_checked(kept, second, 1), live=False)
+
+
+def _envelopes(suite: Suite) -> Iterator[Row]:
+    key, box, challenge, now = suites.signing_key(suite), suites.box_key(suite), secrets.token_bytes(12), time.time_ns() // 1_000_000
+    me, suffix = subjects.agent_identity(1, "agent-a"), "" if suite is Suite.STD else f", suite {suite.text}"
+
+    def seal(*, receiver: str = me, sequence: int = 1, signer: SigningKey = key) -> bytes:
+        header = envelope.Header(envelope.Kind.COMMAND, envelope.identity_hash(subjects.COMMAND_IDENTITY), envelope.identity_hash(receiver), bytes(16), sequence, now, now + 30_000, bytes(32), challenge, 5,
+                                 suites.suite_of(signer))
+        return envelope.Sealer(suites.raw_public(box), suite=suite).seal(envelope.sign(header, b"stop", signer))
+
+    def taken(sealed: bytes, kind: envelope.Kind = envelope.Kind.COMMAND) -> tuple[bool, str]:
+        try:
+            envelope.Opener(me, box).open(sealed, kind).verify(suites.verifying_key(suites.raw_public(key)), subjects.COMMAND_IDENTITY)
+        except envelope.EnvelopeError as error:
+            return True, error.code
+        return False, "accepted"
+
+    good = seal()
+    if taken(good)[0]:
+        yield Row("envelope", f"the untouched one must be taken{suffix}", False, "refused", live=False)
+    accepted = 0
+    for bit in range(len(good) * 8):
+        flipped = bytearray(good)
+        flipped[bit // 8] ^= 1 << bit % 8
+        accepted += not taken(bytes(flipped))[0]
+    yield Row("envelope", f"{len(good) * 8} single flipped bits{suffix}", accepted == 0, f"{accepted} accepted", live=False)
+    cut = sum(not taken(good[:k])[0] for k in range(len(good)))
+    yield Row("envelope", f"{len(good)} truncations{suffix}", cut == 0, f"{cut} accepted", live=False)
+    yield Row("envelope", f"another receiver's{suffix}", *taken(seal(receiver=subjects.agent_identity(2, "agent-b"))), live=False)
+    yield Row("envelope", f"another signer's{suffix}", *taken(seal(signer=suites.signing_key(suite))), live=False)
+    yield Row("envelope", f"of another kind{suffix}", *taken(good, envelope.Kind.BATCH), live=False)
+    relabelled = bytearray(good)
+    relabelled[3] = Suite.SM if suite is Suite.STD else Suite.STD
+    yield Row("envelope", f"called one of the other suite{suffix}", *taken(bytes(relabelled)), live=False)
 
 
 def _checked(window: envelope.ReplayWindow, epoch: bytes, sequence: int) -> tuple[bool, str]:

@@ -19,8 +19,10 @@ from cloud.attack.lies import results
 from cloud.attack.rows import Row
 from cloud.core.clock import now_ms
 from cloud.core.settings import Settings
+from cloud.security import keys
 from protos import envelope, subjects
 from protos.kang.v1 import command_pb2 as pb
+from protos.suites import Suite
 
 COMMANDS: Final = "command road"
 
@@ -87,6 +89,7 @@ async def _forged(box: Box, elsewhere: int) -> list[Row]:
     cases: list[tuple[str, pb.Command, dict[str, Any]]] = [
         ("stale: echoes a challenge of another day", box.command(), {"challenge": os.urandom(12)}), ("echoes no challenge", box.command(), {"challenge": bytes(12)}),
         ("stale: its deadline is over", box.command(deadline_ms=now - 1000), {}), ("signed by a key of nobody", box.command(), {"key": rogue}),
+        *((f"in suite {suite.text}, by the platform's genuine key of it", box.command(), {"key": key}) for suite, key in keys.signing_keys(box.settings.credentials, "command").items() if suite is not Suite.STD),
         ("for another box", box.command(), {"receiver": subjects.agent_identity(elsewhere, "another")}), ("in an envelope of another kind", box.command(), {"kind": envelope.Kind.PLAN}),
         ("from a command service that was replaced", box.command(fencing=0), {}), ("for another project", box.command(project_id=elsewhere), {}),
         ("for a device of another box", box.command(device_id=1), {}), ("a hold without end", box.command(expires_ms=now + 400 * 86_400_000), {}),

@@ -13,8 +13,6 @@ import uuid
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-
 from cloud.control.errors import CommandConflictError, CommandGoneError, CommandTargetError, CommandValueError, CommandWritableError
 from cloud.control.journal import Journal
 from cloud.control.states import FINAL, FROM_STAGE, WAITING, State, may_move, may_report
@@ -24,6 +22,8 @@ from protos.arbitration import Authority
 from protos.errors import KangError
 from protos.kang.v1 import command_pb2 as pb
 from protos.points import BY_ID
+from protos.sm2 import Sm2MissingError
+from protos.suites import SigningKey, Suite
 
 KINDS: Final[Mapping[str, pb.CommandKind]] = {
     "hold": pb.COMMAND_KIND_HOLD, "release": pb.COMMAND_KIND_RELEASE, "pulse": pb.COMMAND_KIND_PULSE, "stop": pb.COMMAND_KIND_STOP, "start": pb.COMMAND_KIND_START,
@@ -39,12 +39,12 @@ HAND_OVER_MS = 30_000
 class Desk:
     """Decides; the service carries out."""
 
-    def __init__(self, journal: Journal, directory: ProjectDirectory, key: Ed25519PrivateKey, permit: Callable[[], None] = lambda: None) -> None:
-        """Args: permit: raises when control is suspended as a whole; safety acts do not ask it."""
+    def __init__(self, journal: Journal, directory: ProjectDirectory, keys: Mapping[Suite, SigningKey], permit: Callable[[], None] = lambda: None) -> None:
+        """Args: keys: of the command service, one per suite; permit: raises when control is suspended as a whole; safety acts do not ask it."""
         self.journal = journal
         self._permit = permit
         self._directory = directory
-        self._key = key
+        self._keys = keys
         self._retry_ms: dict[str, int] = {}
         self._before: dict[str, int] = {}  # of an attempt under way: what maybe_delivered was
 
@@ -176,7 +176,11 @@ class Desk:
         """A fresh envelope of a command: signed, chained per agent, sealed to the agent's key, echoing its challenge.
 
         From here on it may arrive: journalled before it leaves, so that neither a newer wish nor a deadline nor a crash meanwhile calls it never sent.
+
+        Raises:
+            Sm2MissingError: the agent is of suite SM, and this machine has no SM2.
         """
+        key = key_for(self._keys, agent)
         message = pb.Command(
             command_id=bytes.fromhex(row["id"]), project_id=row["project_id"], device_id=row["device_id"], point_id=row["point_id"], kind=KINDS[row["kind"]],
             authority=row["authority"], value=row["value"], low=row["low"], high=row["high"], version=row["version"], deadline_ms=row["deadline_ms"],
@@ -186,12 +190,12 @@ class Desk:
         with self.journal.transaction():
             sequence, previous = self.journal.next_outgoing(row["agent_id"])
             header = envelope.Header(envelope.Kind.COMMAND, envelope.identity_hash(subjects.COMMAND_IDENTITY), envelope.identity_hash(identity), self.journal.epoch, sequence, now_ms,
-                                     row["deadline_ms"], previous, challenge, 0 if row["kind"] in SAFETY else min(row["authority"], 9))
-            signed = envelope.sign(header, message.SerializeToString(), self._key)
+                                     row["deadline_ms"], previous, challenge, 0 if row["kind"] in SAFETY else min(row["authority"], 9), agent.suite)
+            signed = envelope.sign(header, message.SerializeToString(), key)
             self.journal.sent_outgoing(row["agent_id"], sequence, signed.digest)
             self._before.setdefault(row["id"], row["maybe_delivered"])
             self.journal.note(row["id"], maybe_delivered=1)
-        return envelope.Sealer(agent.box_public).seal(signed)
+        return envelope.Sealer(agent.box_public, suite=agent.suite).seal(signed)
 
     def attempted(self, command_id: str, outcome: str, now_ms: int) -> bool:
         """Record an attempt: "sent" (stands in the agent's connection), "offline" (nobody there), "maybe" (no answer). Returns True when the state moved."""
@@ -258,6 +262,18 @@ class Desk:
                 moved.append(row["id"])
                 self._retry_ms.pop(row["id"], None)
         return moved
+
+
+def key_for(keys: Mapping[Suite, SigningKey], agent: AgentInfo) -> SigningKey:
+    """The command service's key of an agent's suite.
+
+    Raises:
+        Sm2MissingError: this machine has none.
+    """
+    key = keys.get(agent.suite)
+    if key is None:
+        raise Sm2MissingError(problem=f"needed for agent {agent.agent_id}")
+    return key
 
 
 def _given(request: Mapping[str, Any], name: str, default: float) -> float:

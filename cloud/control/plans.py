@@ -13,8 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-
+from cloud.control.desk import key_for
 from cloud.control.errors import PlanRefusedError
 from cloud.control.journal import Journal
 from cloud.core.ports import AgentInfo, DeviceInfo, ProjectDirectory
@@ -22,6 +21,7 @@ from protos import envelope, subjects
 from protos.arbitration import PLANNING, Authority
 from protos.kang.v1 import plan_pb2, telemetry_pb2
 from protos.points import BY_ID
+from protos.suites import SigningKey, Suite
 
 MAX_STEPS: Final = 2_000
 MAX_DOCUMENT: Final = 700_000
@@ -54,8 +54,8 @@ class Standing:
 class Plans:
     """The newest plan of every agent."""
 
-    def __init__(self, journal: Journal, directory: ProjectDirectory, key: Ed25519PrivateKey) -> None:
-        self._journal, self._directory, self._key = journal, directory, key
+    def __init__(self, journal: Journal, directory: ProjectDirectory, keys: Mapping[Suite, SigningKey]) -> None:
+        self._journal, self._directory, self._keys = journal, directory, keys
         self._standing: dict[str, Standing] = {}
         for row in journal.plans():
             self._standing[row["agent_id"]] = Standing(row["agent_id"], row["project_id"], row["version"], row["plan_id"], hashlib.sha256(row["document"]).digest(), row["created_ms"],
@@ -159,19 +159,24 @@ class Plans:
         return [s for s in self._standing.values() if not s.held_ms and now_ms >= s.next_ms and now_ms < s.end_ms and online(s.project_id, s.agent_id)]
 
     def seal(self, standing: Standing, agent: AgentInfo, challenge: bytes, now_ms: int) -> bytes:
-        """A fresh envelope of an agent's newest plan, in the chain of its commands."""
+        """A fresh envelope of an agent's newest plan, in the chain of its commands and in its suite.
+
+        Raises:
+            Sm2MissingError: as for commands.
+        """
+        key = key_for(self._keys, agent)
         document = self._journal.plan(standing.agent_id)
         body = plan_pb2.PlanDelivery(fencing=self._journal.fencing, document=document).SerializeToString()
         identity = subjects.agent_identity(standing.project_id, standing.agent_id)
         with self._journal.transaction():
             sequence, previous = self._journal.next_outgoing(standing.agent_id)
             header = envelope.Header(envelope.Kind.PLAN, envelope.identity_hash(subjects.COMMAND_IDENTITY), envelope.identity_hash(identity), self._journal.epoch, sequence, now_ms,
-                                     standing.end_ms, previous, challenge, int(Authority.PLAN))
-            signed = envelope.sign(header, body, self._key)
+                                     standing.end_ms, previous, challenge, int(Authority.PLAN), agent.suite)
+            signed = envelope.sign(header, body, key)
             self._journal.sent_outgoing(standing.agent_id, sequence, signed.digest)
         standing.attempts += 1
         standing.next_ms = now_ms + min(60_000, 1000 << min(standing.attempts, 6))
-        return envelope.Sealer(agent.box_public).seal(signed)
+        return envelope.Sealer(agent.box_public, suite=agent.suite).seal(signed)
 
     def heard(self, beat: telemetry_pb2.Heartbeat, now_ms: int) -> dict[str, Any] | None:
         """What a heartbeat says of the plan; the view when something changed."""

@@ -12,11 +12,11 @@ import json
 import logging
 import signal
 import sqlite3
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import nats
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from google.protobuf.message import DecodeError
 from nats.aio.client import Client
 from nats.aio.msg import Msg
@@ -37,9 +37,13 @@ from cloud.security import keys
 from protos import envelope, subjects
 from protos.errors import KangError
 from protos.kang.v1 import command_pb2, link_pb2, telemetry_pb2
+from protos.sm2 import Sm2MissingError
+from protos.suites import Suite, signed, verifying_key
 
 log = logging.getLogger("kang.control")
 SENDERS = 16
+#: Who asks for the signed time says by the subject in which suite.
+TIME: Final[Mapping[str, Suite]] = {"time": Suite.STD, "time_sm": Suite.SM}
 
 
 class Service:
@@ -52,10 +56,10 @@ class Service:
         ledger = open_ledger(settings.effective_ledger_url)
         self._directory = LedgerDirectory(ledger)
         self.guard = AuditGuard(ledger)
-        self._key = keys.signing_key(credentials / "command.ed25519")
-        self.desk = Desk(Journal(settings.home / "control.sqlite"), self._directory, self._key, self.guard.permit)
-        self.plans = Plans(self.desk.journal, self._directory, self._key)
-        self._opener = envelope.Opener(subjects.PLATFORM_IDENTITY, keys.box_key(credentials / "telemetry.x25519"))
+        self._keys = keys.signing_keys(credentials, "command")
+        self.desk = Desk(Journal(settings.home / "control.sqlite"), self._directory, self._keys, self.guard.permit)
+        self.plans = Plans(self.desk.journal, self._directory, self._keys)
+        self._opener = envelope.Opener(subjects.PLATFORM_IDENTITY, *keys.box_keys(credentials, "telemetry").values())
         self._challenges: dict[str, bytes] = {}
         self._heard: dict[str, int] = {}
         self._wake = asyncio.Event()
@@ -79,10 +83,10 @@ class Service:
 
     async def _on_request(self, message: Msg) -> None:
         what = message.subject.rsplit(".", 1)[-1]
-        if what == "time":
-            wall = now_ms()
-            signature = self._key.sign(message.data + wall.to_bytes(8, "little", signed=True))
-            await message.respond(json.dumps({"wall_ms": wall, "signature": signature.hex()}).encode())
+        if what in TIME:
+            key, wall = self._keys.get(TIME[what]), now_ms()
+            if key is not None:  # without one the agent goes on without a signed time, as when we are away
+                await message.respond(json.dumps({"wall_ms": wall, "signature": signed(key, message.data + wall.to_bytes(8, "little", signed=True)).hex()}).encode())
             return
         try:
             answer = self._answer(what, json.loads(message.data or b"{}"))
@@ -177,14 +181,16 @@ class Service:
             challenge = self._challenges.get(row["agent_id"])
             outcome = "offline"
             if agent is not None and not agent.revoked and challenge is not None and self._online(row["project_id"], row["agent_id"]):
-                sealed = self.desk.seal(row, agent, challenge, now_ms())
                 try:
+                    sealed = self.desk.seal(row, agent, challenge, now_ms())
                     await self._client.request(subjects.down(row["project_id"], row["agent_id"], "command"), sealed, timeout=2)
                     outcome = "sent"
                 except nats.errors.NoRespondersError:
                     outcome = "offline"
                 except (TimeoutError, nats.errors.Error, OSError):
                     outcome = "maybe"
+                except Sm2MissingError as error:
+                    log.error("a command waits: %s", error)
             if self.desk.attempted(row["id"], outcome, now_ms()):
                 await self._announce(row["id"])
         finally:
@@ -195,7 +201,12 @@ class Service:
         """Hand a plan to the agent's connection; whether it is held, its heartbeat tells. Commands never wait for it: nobody waits for an answer here."""
         agent, challenge = self._directory.agent(standing.agent_id), self._challenges.get(standing.agent_id)
         if agent is not None and not agent.revoked and challenge is not None:
-            await self._client.publish(subjects.down(standing.project_id, standing.agent_id, "command"), self.plans.seal(standing, agent, challenge, now_ms()))
+            try:
+                sealed = self.plans.seal(standing, agent, challenge, now_ms())
+            except Sm2MissingError as error:
+                log.error("a plan waits: %s", error)
+                return
+            await self._client.publish(subjects.down(standing.project_id, standing.agent_id, "command"), sealed)
 
     async def _tick_loop(self) -> None:
         while True:
@@ -239,7 +250,7 @@ class Service:
             keys_now = (self._directory.agent(agent.agent_id) or agent).verifying_keys("result", header.epoch, header.sequence)
             for k, public in enumerate(keys_now):
                 try:
-                    opened.verify(Ed25519PublicKey.from_public_bytes(public), identity)
+                    opened.verify(verifying_key(public), identity)
                 except envelope.EnvelopeError:
                     if attempt and k == len(keys_now) - 1:
                         raise
@@ -254,7 +265,10 @@ class Service:
             log.warning("a result of an agent that is not admitted: %s", message.subject)
             return
         try:
-            opened = self._opener.open(message.data, envelope.Kind.RESULT)
+            if envelope.Header.unpack(message.data).suite is not agent.suite:
+                self._directory.refresh()  # admitted again in the other suite a moment ago, perhaps
+                agent = self._directory.agent(agent_id) or agent
+            opened = self._opener.open(message.data, envelope.Kind.RESULT, agent.suite)
             self._verify(opened, agent)
             result = command_pb2.Result.FromString(opened.body)
         except (envelope.EnvelopeError, DecodeError) as error:

@@ -9,6 +9,8 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from protos.suites import Suite, suite_of_public
+
 
 @dataclass(frozen=True, slots=True)
 class AlarmRule:
@@ -70,7 +72,7 @@ class FormerKey:
 
 @dataclass(frozen=True, slots=True)
 class AgentInfo:
-    """An admitted edge agent: raw public keys (32 B each), uplink kind ("grpc" or "nats").
+    """An admitted edge agent: raw public keys (32 B each in suite STD, 64 B in SM), uplink kind ("grpc" or "nats").
 
     Attributes:
         certificates: serials of the certificates that may connect; empty = only `certificate_serial`.
@@ -88,6 +90,11 @@ class AgentInfo:
     certificates: frozenset[str] = frozenset()
     former_keys: tuple[FormerKey, ...] = ()
     cloned: bool = False
+
+    @property
+    def suite(self) -> Suite:
+        """The one suite it was admitted with: its keys say which."""
+        return suite_of_public(self.signing_public)
 
     def verifying_keys(self, stream: str, epoch: bytes, sequence: int) -> tuple[bytes, ...]:
         """Public keys that may have signed this message; more than one only while the agent changes its key."""

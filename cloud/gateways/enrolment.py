@@ -33,6 +33,7 @@ from cloud.core.ports import ProjectDirectory
 from cloud.core.settings import Settings, load
 from cloud.functions.devices.agents_service import AgentService, BoxKeys, renewal_refused, token_refused
 from cloud.functions.devices.directory import LedgerDirectory
+from cloud.functions.devices.service import one_suite
 from cloud.gateways.flows import ZONE, Note, ignore
 from cloud.historian.client import ClickHouse
 from cloud.historian.flow import Flow, FlowLog
@@ -44,6 +45,8 @@ from cloud.security.certificates import GRACE
 from cloud.security.tls import server_context
 from protos import subjects
 from protos.errors import KangError
+from protos.sm2 import Sm2MissingError
+from protos.suites import Suite, raw_public, suite_of_public, verifying_key
 
 log = logging.getLogger("kang.enrolment")
 MAX_HEAD, MAX_BODY, CONNECTIONS, TIMEOUT_S = 8 << 10, 64 << 10, 32, 10
@@ -73,12 +76,22 @@ class WaitError(KangError):
     en = "Too many refusals from this address. Try again in a minute."
 
 
-def platform_facts(settings: Settings) -> dict[str, Any]:
-    """What a box keeps of its platform (platform.json)."""
-    return {"telemetry_box": keys.box_key(settings.credentials / "telemetry.x25519").public_key().public_bytes_raw().hex(),
-            "command_signing": (settings.credentials / "command.pub").read_bytes().hex(), "audit_signing": (settings.credentials / "audit.pub").read_bytes().hex(),
+def platform_facts(settings: Settings, suite: Suite) -> dict[str, Any]:
+    """What a box keeps of its platform (platform.json): public keys of its own suite.
+
+    Raises:
+        Sm2MissingError: suite SM, and this platform's machine has no SM2.
+    """
+    boxes = keys.box_keys(settings.credentials, "telemetry")
+    if suite not in boxes:
+        raise Sm2MissingError(problem="of the platform")
+    return {"telemetry_box": raw_public(boxes[suite]).hex(), "command_signing": _published(settings, "command", suite), "audit_signing": _published(settings, "audit", suite),
             "gateway_name": "kang-gateway",
             "enrolment": {"host": settings.reached_at, "port": settings.enrolment_port}}
+
+
+def _published(settings: Settings, name: str, suite: Suite) -> str:
+    return (settings.credentials / f"{name}.{keys.PUBLIC[suite]}").read_bytes().hex()
 
 
 class Door:
@@ -236,6 +249,7 @@ class Enrolment:
         token, hardware = _text(body, "token", 64), _text(body, "hardware_id", 120)
         found = self._service.look_up(token, hardware)
         box = BoxKeys(_key(body, "signing_public"), _key(body, "box_public"), _text(body, "nkey", 60) if found.uplink == "nats" else "", hardware)
+        suite, facts = self._suite(box)
         issued = self._authority.agent(_text(body, "csr", 8000).encode(), found.project_id, found.agent_id)
         jwt = self._jwt(found.project_id, found.agent_id, found.uplink, box.nkey)
         try:
@@ -246,7 +260,7 @@ class Enrolment:
             raise
         self.counters["enrolled"] += 1
         uplink = {"kind": "grpc", "address": f"{self._settings.reached_at}:{self._settings.gateway_port}"} if found.uplink == "grpc" else {"kind": "nats", "url": self._nats_url()}
-        return {**self._given(issued.chain, jwt), "agent_id": found.agent_id, "project_id": found.project_id, "platform": platform_facts(self._settings),
+        return {**self._given(issued.chain, jwt, suite), "agent_id": found.agent_id, "project_id": found.project_id, "platform": facts,
                 "site": {"project_id": found.project_id, "agent_id": found.agent_id, "partitions": self._settings.partitions, "uplink": {**uplink, "partition": self._partition(found.project_id)}}}
 
     def _renew(self, body: dict[str, Any], shown: x509.Certificate | None) -> dict[str, Any]:
@@ -268,12 +282,14 @@ class Enrolment:
         grace, hardware = shown is None, _text(wanted, "hardware_id", 120)
         self._service.renewable(agent_id, project_id, serial, hardware, grace=grace)
         signing, nkey = _key(wanted, "signing_public"), _text(wanted, "nkey", 60, missing="")
-        issued = self._authority.agent(_text(wanted, "csr", 8000).encode(), project_id, agent_id)
         agent = self._directory.agent(agent_id)
+        if agent is not None and agent.suite is not suite_of_public(signing):
+            raise renewal_refused()  # a change of suite is a new enrolment
+        issued = self._authority.agent(_text(wanted, "csr", 8000).encode(), project_id, agent_id)
         jwt = self._jwt(project_id, agent_id, agent.uplink if agent is not None else "grpc", nkey)
         self._service.renew(agent_id, signing=signing, nkey=nkey, serial=issued.serial, not_after_ms=issued.not_after_ms, grace=grace)
         self.counters["grace" if grace else "renewed"] += 1
-        return self._given(issued.chain, jwt)
+        return self._given(issued.chain, jwt, suite_of_public(signing))
 
     def _confirm(self, body: dict[str, Any], shown: x509.Certificate | None) -> dict[str, Any]:
         """Over the new certificate: {changed: {batch: [epoch, last], result: [epoch, last]}}."""
@@ -322,9 +338,17 @@ class Enrolment:
                 return certificate
         raise renewal_refused()
 
-    def _given(self, chain: bytes, jwt: str) -> dict[str, Any]:
+    def _suite(self, box: BoxKeys) -> tuple[Suite, dict[str, Any]]:
+        """The suite of a box's keys, and what it keeps of the platform; before anything is signed or used up."""
+        try:
+            suite = one_suite(box.signing, box.box)
+        except ValueError as error:
+            raise InputError(problem=str(error)) from None
+        return suite, platform_facts(self._settings, suite)
+
+    def _given(self, chain: bytes, jwt: str, suite: Suite) -> dict[str, Any]:
         return {"certificate": chain.decode(), "roots": (self._settings.credentials / "edge-ca.pem").read_text(), "nats_jwt": jwt, "wait_s": 3,
-                "audit_signing": (self._settings.credentials / "audit.pub").read_bytes().hex()}
+                "audit_signing": _published(self._settings, "audit", suite)}
 
     def _partition(self, project_id: int) -> int:
         project = self._directory.project(project_id)
@@ -383,11 +407,10 @@ def _text(body: dict[str, Any], name: str, limit: int, *, missing: str | None = 
 
 def _key(body: dict[str, Any], name: str) -> bytes:
     try:
-        value = bytes.fromhex(_text(body, name, 64))
+        value = bytes.fromhex(_text(body, name, 128))
+        verifying_key(value)  # an Ed25519 or X25519 key of any 32 bytes, a point of the SM2 curve
     except ValueError:
-        value = b""
-    if len(value) != 32:
-        raise InputError(problem=f"{name} must be 32 bytes in hex")
+        raise InputError(problem=f"{name} must be 32 bytes (std) or a point of 64 (sm) in hex") from None
     return value
 
 

@@ -28,6 +28,7 @@ from cloud.gateways.trust import CloneWatch
 from cloud.runtime.placement import partition_for
 from protos import subjects
 from protos.kang.v1 import link_pb2, telemetry_pb2
+from protos.suites import Suite
 
 #: Batches an agent may have unacknowledged: at 500 readings each, about a second of what one partition commits, so that a backlog never waits for the linger of a flush.
 WINDOW = 512
@@ -127,7 +128,9 @@ class Relay:
         welcome = link_pb2.Welcome(wall_ms=now_ms(), heartbeat_s=self._heartbeat_s, window=WINDOW, version=__version__)
         if not beat.clock_trusted or (beat.agent_id, beat.boot_id) not in self._signed:
             try:
-                answer = await self._client.request("svc.control.time", beat.challenge, timeout=2)
+                known = self._directory.agent(beat.agent_id)
+                subject = "svc.control.time_sm" if known is not None and known.suite is Suite.SM else "svc.control.time"
+                answer = await self._client.request(subject, beat.challenge, timeout=2)
                 signed = json.loads(answer.data)
                 welcome.wall_ms, welcome.signature = signed["wall_ms"], bytes.fromhex(signed["signature"])
                 self._signed.add((beat.agent_id, beat.boot_id))

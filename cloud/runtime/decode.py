@@ -5,11 +5,9 @@ Must not know: streams, stores, Ray.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
-
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
-from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from cloud.core.ports import ProjectDirectory
 from cloud.historian.columns import Columns, decode
@@ -17,6 +15,7 @@ from protos import batch as batches
 from protos import subjects
 from protos.envelope import EnvelopeError, Header, Kind, Opened, Opener, identity_hash
 from protos.kang.v1 import telemetry_pb2 as pb
+from protos.suites import BoxKey, Suite, VerifyingKey, verifying_key
 
 RELEASE_AGENT: Final = "_release"  # batches the platform itself puts back from the quarantine
 
@@ -56,19 +55,20 @@ class Rejected:
 class Decoder:
     """Opens batches of known agents."""
 
-    def __init__(self, directory: ProjectDirectory, telemetry_key: X25519PrivateKey, platform_public: bytes) -> None:
+    def __init__(self, directory: ProjectDirectory, telemetry_keys: Iterable[BoxKey], platform_public: bytes) -> None:
+        """Args: telemetry_keys: one per suite that is opened at all; platform_public: of releases, which are of suite STD."""
         self._directory = directory
-        self._opener = Opener(subjects.PLATFORM_IDENTITY, telemetry_key)
+        self._opener = Opener(subjects.PLATFORM_IDENTITY, *telemetry_keys)
         self._platform_public = platform_public
-        self._loaded: dict[bytes, Ed25519PublicKey] = {}
+        self._loaded: dict[bytes, VerifyingKey] = {}
 
-    def _key(self, public: bytes) -> Ed25519PublicKey:
+    def _key(self, public: bytes) -> VerifyingKey:
         """A public key, loaded once."""
         key = self._loaded.get(public)
         if key is None:
             if len(self._loaded) >= 20_000:
                 self._loaded.clear()
-            key = self._loaded[public] = Ed25519PublicKey.from_public_bytes(public)
+            key = self._loaded[public] = verifying_key(public)
         return key
 
     def _verify(self, opened: Opened, agent_id: str, public: bytes, identity: str) -> None:
@@ -92,6 +92,15 @@ class Decoder:
             if fresh is not None:
                 fresh()
 
+    def _suite(self, agent_id: str, header: Header) -> Suite:
+        """The suite an agent is admitted with; our picture of it may be a moment old. The platform's own releases are of suite STD."""
+        fresh = getattr(self._directory, "refresh", None)
+        known = self._directory.agent(agent_id)
+        if known is not None and known.suite is not header.suite and fresh is not None:
+            fresh()
+            known = self._directory.agent(agent_id)
+        return known.suite if known is not None else Suite.STD
+
     def open(self, subject: str, data: bytes) -> Arrived | Rejected:
         """Open one message of a telemetry subject `tel.<partition>.<project>.<agent>`."""
         parts = subject.split(".")
@@ -108,7 +117,7 @@ class Decoder:
             header = Header.unpack(data)
             if header.sender == identity_hash(identity):
                 epoch, sequence = header.epoch, header.sequence
-            opened = self._opener.open(data, Kind.BATCH)
+            opened = self._opener.open(data, Kind.BATCH, self._suite(agent_id, header))
             self._verify(opened, agent_id, public, identity)
             parsed = batches.parse(opened.body)
         except EnvelopeError as error:

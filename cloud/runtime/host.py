@@ -87,7 +87,7 @@ class ProjectHost:
         self._clickhouse = ClickHouse(settings, name=self._name)
         await self._clickhouse.wait()
         self._directory = LedgerDirectory(open_ledger(settings.effective_ledger_url))
-        self._decoder = Decoder(self._directory, keys.box_key(credentials / "telemetry.x25519"), (credentials / "release.pub").read_bytes())
+        self._decoder = Decoder(self._directory, keys.box_keys(credentials, "telemetry").values(), (credentials / "release.pub").read_bytes())
         self._recall = HistorianRecall(Reader(self._clickhouse, settings.timezone))
         for partition in self._partitions:
             self._tasks[partition] = asyncio.create_task(self._own(partition), name=f"partition-{partition}")

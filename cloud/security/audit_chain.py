@@ -6,7 +6,7 @@ Must not know: the ledger, files, who writes.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from cryptography.exceptions import InvalidSignature
@@ -14,6 +14,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 from protos import checkpoint
+from protos.sm2 import Sm2PrivateKey
 
 _SUITES: Final[Mapping[str, type[hashes.HashAlgorithm]]] = {"sha256": hashes.SHA256, "sm3": hashes.SM3}
 GENESIS: Final = bytes(32)
@@ -91,6 +92,7 @@ class Checkpoint:
         control_head: hash of the last of them, hex.
         suite: hash suite.
         signature: Ed25519 over `body`, hex.
+        signature_sm2: SM2 over the same, hex, for witnesses of suite SM; "" where the machine has none.
     """
 
     size: int
@@ -101,14 +103,15 @@ class Checkpoint:
     control_head: str
     suite: str
     signature: str = ""
+    signature_sm2: str = ""
 
     def body(self) -> bytes:
         """What is signed."""
         return checkpoint.body(self.document())
 
-    def signed(self, key: Ed25519PrivateKey) -> Checkpoint:
-        """The same, signed."""
-        return Checkpoint(self.size, self.head, self.root, self.at_ms, self.control_n, self.control_head, self.suite, key.sign(self.body()).hex())
+    def signed(self, key: Ed25519PrivateKey, also: Sm2PrivateKey | None = None) -> Checkpoint:
+        """The same, signed; with `also` for witnesses of suite SM too."""
+        return replace(self, signature=key.sign(self.body()).hex(), signature_sm2=also.sign(self.body()).hex() if also is not None else "")
 
     def genuine(self, key: Ed25519PublicKey) -> bool:
         """True when the audit key signed it."""
@@ -121,7 +124,7 @@ class Checkpoint:
     def document(self) -> dict[str, Any]:
         """As JSON."""
         return {"size": self.size, "head": self.head, "root": self.root, "at_ms": self.at_ms, "control_n": self.control_n, "control_head": self.control_head,
-                "suite": self.suite, "signature": self.signature}
+                "suite": self.suite, "signature": self.signature, **({"signature_sm2": self.signature_sm2} if self.signature_sm2 else {})}
 
     @classmethod
     def read(cls, document: Mapping[str, Any]) -> Checkpoint:
@@ -132,7 +135,7 @@ class Checkpoint:
         """
         try:
             return cls(int(document["size"]), str(document["head"]), str(document["root"]), int(document["at_ms"]), int(document["control_n"]), str(document["control_head"]),
-                       str(document["suite"]), str(document["signature"]))
+                       str(document["suite"]), str(document["signature"]), str(document.get("signature_sm2", "")))
         except (KeyError, TypeError) as error:
             raise ValueError(f"not a checkpoint: {error}") from None
 

@@ -32,6 +32,8 @@ from cloud.security.audit import BEAT_MS, AuditCheckpoint, AuditLink, AuditState
 from cloud.security.audit_chain import GENESIS, Checkpoint, Suite, Tree
 from cloud.security.audit_cut import Cut
 from cloud.security.audit_retention import CutRefusedError, Retention, leaf_file, newest_cut
+from protos import suites
+from protos.sm2 import Sm2PrivateKey
 
 log = logging.getLogger("kang.audit")
 CHECKPOINT_MS, CHECKPOINT_RECORDS = 60_000, 1_000
@@ -48,13 +50,15 @@ class Chainer:
         folder: where `leaves.bin` (32 bytes a record) and `checkpoints.jsonl` are appended.
         control: the command service's store, whose own chain is anchored in every checkpoint.
         days: retention, days; 0 = nothing is ever deleted.
+        also: signs every checkpoint a second time, for witnesses of suite SM.
 
     Raises:
         RetentionError: fewer than three years.
     """
 
     def __init__(self, ledger: Ledger, key: Ed25519PrivateKey, folder: Path, *, control: Path | None = None, suite: str = "sha256",
-                 now: Callable[[], int] = now_ms, days: int = 0) -> None:
+                 now: Callable[[], int] = now_ms, days: int = 0, also: Sm2PrivateKey | None = None) -> None:
+        self._also = also
         self._ledger, self._key, self._folder, self._control, self._now = ledger, key, folder, control, now
         self._suite = Suite(suite)
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -143,7 +147,7 @@ class Chainer:
     def sign(self) -> Checkpoint:
         """Sign what stands now."""
         control_n, control_head = control_head_of(self._control)
-        point = Checkpoint(self._tree.size, self._chain.hex(), self._tree.root().hex(), self._now(), control_n, control_head, self._suite.name).signed(self._key)
+        point = Checkpoint(self._tree.size, self._chain.hex(), self._tree.root().hex(), self._now(), control_n, control_head, self._suite.name).signed(self._key, self._also)
         with self._ledger.write() as session:
             session.merge(AuditCheckpoint(size=point.size, at_ms=point.at_ms, document=point.document()))
         self._append("checkpoints.jsonl", json.dumps(point.document()).encode() + b"\n")
@@ -179,8 +183,9 @@ def control_head_of(file: Path | None) -> tuple[int, str]:
 
 def chainer(settings: Settings, ledger: Ledger) -> Chainer:
     """The chainer of an installation."""
-    return Chainer(ledger, keys.signing_key(settings.credentials / "audit.ed25519"), settings.home / "audit", control=settings.home / "control.sqlite",
-                   days=settings.audit_days)
+    here = settings.credentials
+    return Chainer(ledger, keys.signing_key(here / "audit.ed25519"), settings.home / "audit", control=settings.home / "control.sqlite", days=settings.audit_days,
+                   also=keys.sm2_key(here / "audit.sm2") if suites.Suite.SM in keys.suites_here() else None)
 
 
 def _retain(worker: Chainer) -> tuple[int, dict[str, Any] | None]:

@@ -8,14 +8,21 @@ from __future__ import annotations
 import base64
 import os
 import secrets
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Final
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
-from protos.envelope import raw_private
+from protos import suites
 from protos.errors import KangError
+from protos.sm2 import Sm2PrivateKey
+from protos.suites import BoxKey, SigningKey, Suite, raw_private
+
+#: How files of a pair's halves end, by suite: command.ed25519 and command.pub, command.sm2 and command.sm2.pub.
+PUBLIC: Final[Mapping[Suite, str]] = {Suite.STD: "pub", Suite.SM: "sm2.pub"}
 
 
 class CredentialError(KangError):
@@ -71,6 +78,44 @@ def box_key(path: Path) -> X25519PrivateKey:
     if not path.exists():
         write_secret(path, raw_private(X25519PrivateKey.generate()))
     return X25519PrivateKey.from_private_bytes(read_secret(path))
+
+
+def suites_here() -> tuple[Suite, ...]:
+    """The suites this machine can do; SM needs OpenSSL 3 with SM2.
+
+    Raises:
+        SelfTestError: an algorithm gives a wrong answer.
+    """
+    return (Suite.STD, Suite.SM) if suites.self_test()["SM"] is True else (Suite.STD,)
+
+
+def sm2_key(path: Path) -> Sm2PrivateKey:
+    """The SM2 key in `path`, made on first use."""
+    if not path.exists():
+        write_secret(path, raw_private(Sm2PrivateKey.generate()))
+    return Sm2PrivateKey(read_secret(path))
+
+
+def signing_keys(credentials: Path, name: str) -> dict[Suite, SigningKey]:
+    """A purpose's signing keys by suite: NAME.ed25519 and, where the machine has SM2, NAME.sm2; made on first use."""
+    found: dict[Suite, SigningKey] = {Suite.STD: signing_key(credentials / f"{name}.ed25519")}
+    if Suite.SM in suites_here():
+        found[Suite.SM] = sm2_key(credentials / f"{name}.sm2")
+    return found
+
+
+def box_keys(credentials: Path, name: str) -> dict[Suite, BoxKey]:
+    """A purpose's opening keys by suite: NAME.x25519 and, where the machine has SM2, NAME.sm2; made on first use."""
+    found: dict[Suite, BoxKey] = {Suite.STD: box_key(credentials / f"{name}.x25519")}
+    if Suite.SM in suites_here():
+        found[Suite.SM] = sm2_key(credentials / f"{name}.sm2")
+    return found
+
+
+def publish(credentials: Path, name: str) -> None:
+    """Write the public halves of a purpose's signing keys beside them, for processes that never read the private ones."""
+    for suite, key in signing_keys(credentials, name).items():
+        (credentials / f"{name}.{PUBLIC[suite]}").write_bytes(suites.raw_public(key))
 
 
 def shared_secret(path: Path) -> str:

@@ -15,7 +15,7 @@ from typing import Any, Final
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from cloud.security.keys import crc16
-from protos.envelope import raw_private
+from protos.suites import raw_private
 
 OPERATOR: Final = 14 << 3
 ACCOUNT: Final = 0

@@ -14,13 +14,12 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Final
 
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-
 from edge_agent.errors import SpoolError
-from edge_agent.spool import connect, transaction
+from edge_agent.spool import connect, one_suite, same_suite, transaction
 from protos import envelope, subjects
 from protos.arbitration import Authority, Hold
 from protos.kang.v1 import command_pb2 as pb
+from protos.suites import SigningKey, suite_of
 
 SCHEMA: Final = 1
 KEEP_CLOSED: Final = 5000
@@ -81,11 +80,11 @@ _COLUMNS: Final = ", ".join(f.name for f in fields(Entry))
 class Journal:
     """Sole writer of the agent's command store."""
 
-    def __init__(self, path: Path | str, *, project_id: int, agent_id: str, signing_key: Ed25519PrivateKey, new_epoch: bytes) -> None:
+    def __init__(self, path: Path | str, *, project_id: int, agent_id: str, signing_key: SigningKey, new_epoch: bytes) -> None:
         """Open or create; `new_epoch`: 16 random bytes, used only when created.
 
         Raises:
-            SpoolError: version, when a newer agent wrote the file.
+            SpoolError: version, when a newer agent wrote the file; suite, when results of the other suite wait.
         """
         self._project_id, self._agent_id, self._key = project_id, agent_id, signing_key
         self._sender = envelope.identity_hash(subjects.agent_identity(project_id, agent_id))
@@ -103,6 +102,7 @@ class Journal:
                     self._set(key, value)
         if int(self._meta("schema") or b"0") > SCHEMA:
             raise SpoolError(reason="version")
+        one_suite(self._db, "result", suite_of(signing_key))
         self.epoch: bytes = self._meta("epoch") or b""
 
     @contextmanager
@@ -120,9 +120,14 @@ class Journal:
         with self._lock:
             yield
 
-    def use_key(self, key: Ed25519PrivateKey) -> None:
-        """Sign with another key from the next result on."""
+    def use_key(self, key: SigningKey) -> None:
+        """Sign with another key of the same suite from the next result on.
+
+        Raises:
+            SpoolError: suite, when it is of the other.
+        """
         with self._lock:
+            same_suite(self._key, key)
             self._key = key
 
     def _forget(self) -> None:
@@ -265,7 +270,8 @@ class Journal:
             command_id=entry.id, project_id=self._project_id, agent_id=self._agent_id, at_ms=now_ms, code=code, detail=detail[:300], readback=readback, version=entry.version,
             stage=stage,  # type: ignore[arg-type]  # an int is what it is
             request_digest=entry.digest, index=index, verify_by_ms=entry.verify_by_ms if stage == pb.STAGE_EXECUTING else 0)
-        header = envelope.Header(envelope.Kind.RESULT, self._sender, self._receiver, self.epoch, index, now_ms, previous=self._meta("head") or envelope.GENESIS, priority=1)
+        header = envelope.Header(envelope.Kind.RESULT, self._sender, self._receiver, self.epoch, index, now_ms, previous=self._meta("head") or envelope.GENESIS, priority=1,
+                                 suite=suite_of(self._key))
         signed = envelope.sign(header, result.SerializeToString(), self._key)
         self._db.execute("INSERT INTO result VALUES (?,?)", (index, signed.to_bytes()))
         self._set("last", str(index).encode())

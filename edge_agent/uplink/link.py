@@ -18,6 +18,7 @@ from edge_agent.spool import Spool
 from edge_agent.witness import Witness
 from protos import envelope
 from protos.kang.v1 import link_pb2, telemetry_pb2
+from protos.suites import suite_of_public
 
 log = logging.getLogger("kang.edge.uplink")
 VERSION: Final = "0.1.0"
@@ -72,13 +73,14 @@ class Link:
         self.live: asyncio.Queue[telemetry_pb2.LiveFrame] = asyncio.Queue(LIVE_QUEUE)
         self._hurry = False
         self._spool, self._journal, self._box = spool, journal, telemetry_box
+        self._suite = suite_of_public(telemetry_box)
         self._batches = UplinkSession(spool)
         self._results = UplinkSession(journal, resend_ms=5_000, live_first=False)
-        self._sealer = envelope.Sealer(telemetry_box)
+        self._sealer = envelope.Sealer(telemetry_box, suite=self._suite)
 
     def connected(self) -> None:
         """A connection stands and was welcomed."""
-        self._sealer = envelope.Sealer(self._box)
+        self._sealer = envelope.Sealer(self._box, suite=self._suite)
         self._batches.connected()
         self._results.connected()
         self.up = True

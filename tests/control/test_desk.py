@@ -17,9 +17,11 @@ from cloud.control.errors import CommandConflictError, CommandGoneError, Command
 from cloud.control.journal import Journal
 from cloud.control.states import FINAL, State
 from cloud.core.ports import AgentInfo, DeviceInfo, PointSetting
-from protos import envelope, subjects
+from protos import envelope, subjects, suites
 from protos.kang.v1 import command_pb2 as pb
 from protos.points import point
+from protos.sm2 import Sm2MissingError
+from protos.suites import Suite
 
 SETPOINT, POWER = point("leaving_temp_setpoint").id, point("active_power").id
 BOX, KEY = X25519PrivateKey.generate(), Ed25519PrivateKey.generate()
@@ -53,7 +55,7 @@ class Directory:
 
 @pytest.fixture
 def desk(tmp_path: Path) -> Desk:
-    return Desk(Journal(tmp_path / "control.sqlite"), Directory(), KEY)
+    return Desk(Journal(tmp_path / "control.sqlite"), Directory(), {Suite.STD: KEY})
 
 
 def wish(**more: Any) -> dict[str, Any]:
@@ -155,7 +157,7 @@ def test_a_person_resolves_an_unknown_once(desk: Desk) -> None:
 @given(st.permutations([(pb.STAGE_RECEIVED, 1), (pb.STAGE_EXECUTING, 2), (pb.STAGE_VERIFIED, 3), (pb.STAGE_EXECUTING, 2), (pb.STAGE_RECEIVED, 1), (pb.STAGE_VERIFIED, 3)]))
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_late_doubled_and_reordered_reports_never_move_a_state_back(tmp_path: Path, reports: list[tuple[int, int]]) -> None:
-    desk = Desk(Journal(tmp_path / f"{uuid.uuid4().hex}.sqlite"), Directory(), KEY)
+    desk = Desk(Journal(tmp_path / f"{uuid.uuid4().hex}.sqlite"), Directory(), {Suite.STD: KEY})
     view, _ = desk.submit(wish(), 0)
     desk.attempted(view["id"], "sent", 1)
     highest = 0
@@ -187,6 +189,24 @@ def test_the_strongest_authority_is_sent_first_and_a_try_waits_longer_each_time(
     assert waits[0] < waits[-1]
 
 
+def test_a_command_goes_out_in_the_suite_of_its_agent(tmp_path: Path) -> None:
+    box, keys = suites.box_key(Suite.SM), {suite: suites.signing_key(suite) for suite in Suite}
+    agent = AgentInfo("a1", 1, suites.raw_public(suites.signing_key(Suite.SM)), suites.raw_public(box), "grpc")
+    desk = Desk(Journal(tmp_path / "control.sqlite"), Directory(), keys)
+    row = desk.journal.row(desk.submit(wish(), 0)[0]["id"])
+    assert row is not None
+    opened = envelope.Opener(subjects.agent_identity(1, "a1"), box).open(desk.seal(row, agent, bytes(12), 5), envelope.Kind.COMMAND)
+    opened.verify(suites.verifying_key(suites.raw_public(keys[Suite.SM])), subjects.COMMAND_IDENTITY)
+    with pytest.raises(envelope.EnvelopeError, match="signature"):
+        opened.verify(suites.verifying_key(suites.raw_public(keys[Suite.STD])), subjects.COMMAND_IDENTITY)
+    assert desk.seal(row, AGENT, bytes(12), 5)[3] == Suite.STD
+    poor = Desk(desk.journal, Directory(), {Suite.STD: KEY})
+    before = desk.journal.next_outgoing("a1")
+    with pytest.raises(Sm2MissingError, match="a1"):
+        poor.seal(row, agent, bytes(12), 5)
+    assert desk.journal.next_outgoing("a1") == before, "what cannot be sealed uses no number up"
+
+
 def test_each_envelope_is_fresh_chained_and_opens_only_for_its_agent(desk: Desk) -> None:
     view, _ = desk.submit(wish(), 0)
     row = desk.journal.row(view["id"])
@@ -204,12 +224,12 @@ def test_each_envelope_is_fresh_chained_and_opens_only_for_its_agent(desk: Desk)
 
 
 def test_fencing_rises_with_every_start_and_everything_survives_it(tmp_path: Path) -> None:
-    first = Desk(Journal(tmp_path / "c.sqlite"), Directory(), KEY)
+    first = Desk(Journal(tmp_path / "c.sqlite"), Directory(), {Suite.STD: KEY})
     view, _ = first.submit(wish(idempotency_key="k"), 0)
     first.attempted(view["id"], "sent", 1)
     before = first.journal.fencing
     first.journal.close()
-    second = Desk(Journal(tmp_path / "c.sqlite"), Directory(), KEY)
+    second = Desk(Journal(tmp_path / "c.sqlite"), Directory(), {Suite.STD: KEY})
     assert second.journal.fencing == before + 1
     assert state(second, view["id"]) == State.SENT
     assert second.submit(wish(idempotency_key="k"), 9)[0]["id"] == view["id"]

@@ -11,8 +11,9 @@ import pytest
 from cloud.control.errors import PlanRefusedError
 from cloud.control.journal import Journal
 from cloud.control.plans import Plans
-from protos import envelope
+from protos import envelope, suites
 from protos.kang.v1 import plan_pb2, telemetry_pb2
+from protos.suites import Suite
 
 _spec = importlib.util.spec_from_file_location("control_desk", Path(__file__).with_name("test_desk.py"))
 assert _spec is not None
@@ -28,7 +29,7 @@ def path(tmp_path: Path) -> Path:
 
 
 def plans(path: Path) -> Plans:
-    return Plans(Journal(path), desk.Directory(), desk.KEY)
+    return Plans(Journal(path), desk.Directory(), {Suite.STD: desk.KEY})
 
 
 def body(**more: Any) -> dict[str, Any]:
@@ -41,6 +42,16 @@ def track(**more: Any) -> dict[str, Any]:
 
 def beat(**more: Any) -> telemetry_pb2.Heartbeat:
     return telemetry_pb2.Heartbeat(agent_id="a1", project_id=1, **more)
+
+
+def test_a_plan_goes_out_in_the_suite_of_its_agent(path: Path) -> None:
+    box, key = suites.box_key(Suite.SM), suites.signing_key(Suite.SM)
+    mine = Plans(Journal(path), desk.Directory(), {Suite.STD: desk.KEY, Suite.SM: key})
+    mine.submit(body(), 1_000)
+    (standing,) = mine.due(1_000, ONLINE)
+    agent = desk.AgentInfo("a1", 1, suites.raw_public(key), suites.raw_public(box), "grpc")
+    opened = envelope.Opener("kang://project/1/agent/a1", box).open(mine.seal(standing, agent, b"c" * 12, 1_000), envelope.Kind.PLAN)
+    opened.verify(suites.verifying_key(suites.raw_public(key)), "kang://platform/command")
 
 
 def test_a_plan_is_sent_until_the_heartbeat_tells_its_hash(path: Path) -> None:

@@ -30,6 +30,7 @@ from cloud.ledger import open_ledger
 from cloud.security.authority import AuthorityClient
 from edge_agent import keygen
 from protos.subjects import partition_of
+from protos.suites import Suite
 
 RESULTS = Path("build/results/faults-rotation.json")
 PROCESSES = 4
@@ -61,7 +62,7 @@ class Rotation:
         names = [f"r{k}" for k in range(self.count)]
         placed = {name: projects[k % PROJECTS] for k, name in enumerate(names)}
         self.uplinks = {name: "nats" if k % 2 else "grpc" for k, name in enumerate(names)}
-        roots, facts = (self.settings.credentials / "edge-ca.pem").read_bytes(), json.dumps(platform_facts(self.settings)).encode()
+        roots, facts = (self.settings.credentials / "edge-ca.pem").read_bytes(), json.dumps(platform_facts(self.settings, Suite.STD)).encode()
         with AuthorityClient(self.settings.home, spawn=True) as authority:
             for name, project_id in placed.items():
                 folder = self.settings.home / "agents" / name / "credentials"

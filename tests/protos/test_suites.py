@@ -11,8 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from protos import envelope, suites
-from protos.envelope import EnvelopeError, Header, Kind, Suite
+from protos.envelope import EnvelopeError, Header, Kind
 from protos.sm2 import ORDER, Sm2PrivateKey, Sm2PublicKey
+from protos.suites import Suite
 
 AGENT, PLATFORM = "kang://project/1/agent/a", "kang://platform/telemetry"
 SIGNING, BOX = Sm2PrivateKey.generate(), Sm2PrivateKey.generate()
@@ -105,3 +106,43 @@ def test_sm2_signs_what_it_verifies_and_nothing_else(number: int, data: bytes):
 def test_the_private_number_is_never_shown():
     assert SIGNING.raw.hex() not in repr(SIGNING)
     assert "raw" in {f.name for f in dataclasses.fields(SIGNING)}
+
+
+def test_a_reader_of_both_suites_opens_both_and_only_the_one_a_sender_is_known_by() -> None:
+    standard_sign, standard_box = Ed25519PrivateKey.generate(), X25519PrivateKey.generate()
+    both = envelope.Opener(PLATFORM, standard_box, BOX)
+    standard = envelope.Sealer(standard_box.public_key().public_bytes_raw()).seal(envelope.sign(header(Suite.STD), b"std", standard_sign))
+    assert [both.open(wire, Kind.BATCH, suite).body for wire, suite in ((standard, None), (standard, Suite.STD), (sealed(b"sm"), None), (sealed(b"sm"), Suite.SM))] == [b"std", b"std", b"sm", b"sm"]
+    for wire, known in ((standard, Suite.SM), (sealed(), Suite.STD)):
+        with pytest.raises(EnvelopeError, match="suite"):
+            both.open(wire, Kind.BATCH, known)
+
+
+@pytest.mark.parametrize("suite", list(Suite))
+def test_a_key_says_its_suite_and_survives_its_raw_bytes(suite: Suite) -> None:
+    signing, box = suites.signing_key(suite), suites.box_key(suite)
+    again = suites.signing_key(suite, suites.raw_private(signing))
+    public = suites.verifying_key(suites.raw_public(again))
+    assert suites.raw_public(again) == suites.raw_public(signing)
+    assert {suites.suite_of(k) for k in (signing, box, again, public)} == {suite} == {suites.suite_of_public(suites.raw_public(box))}
+    assert suites.verifies(public, suites.signed(signing, b"x"), b"x")
+    assert not suites.verifies(public, suites.signed(signing, b"x"), b"y")
+    assert not suites.verifies(public, suites.signed(suites.signing_key(Suite.SM if suite is Suite.STD else Suite.STD), b"x"), b"x")
+    assert Suite.named(suite.text) is Suite.named(suite.name) is suite
+
+
+@pytest.mark.parametrize("raw", [b"", bytes(31), bytes(33), bytes(63), bytes(64), b"\x01" * 64, bytes(65)])
+def test_what_is_no_public_key_is_refused(raw: bytes) -> None:
+    with pytest.raises(ValueError, match=r"public key|SM2 curve"):
+        suites.verifying_key(raw)
+
+
+@pytest.mark.parametrize("raw", [b"", bytes(32), b"\xff" * 32, (ORDER - 1).to_bytes(32, "big"), b"\x01" * 31, b"\x01" * 33])
+def test_what_is_no_sm2_private_key_is_refused(raw: bytes) -> None:
+    with pytest.raises(ValueError, match="below the order"):
+        suites.signing_key(Suite.SM, raw)
+
+
+def test_an_unknown_suite_is_refused_by_name() -> None:
+    with pytest.raises(ValueError, match="std or sm"):
+        Suite.named("tlcp")

@@ -24,6 +24,7 @@ from edge_agent.uplink.link import Outgoing
 from protos import envelope, subjects
 from protos.errors import KangError
 from protos.kang.v1 import command_pb2, link_pb2, telemetry_pb2
+from protos.suites import Suite
 from tests.simulation import people
 from tests.simulation.disk import Disk
 from tests.simulation.edge import SimAgent
@@ -136,7 +137,7 @@ class Hosts:
         while True:
             ingest = self._make(
                 partition, log=SimLog(process, self._gateway.telemetry[partition]), claims=SimClaims(process, self._records), store=Writer(client), recall=SimRecall(client),
-                decoder=Decoder(self._gateway.directory, people.box("platform"), people.signing("command").public_key().public_bytes_raw()), directory=self._gateway.directory,
+                decoder=Decoder(self._gateway.directory, [people.box("platform")], people.signing("command").public_key().public_bytes_raw()), directory=self._gateway.directory,
                 acknowledge=lambda *a: self._acknowledge(process, *a), notify=self._notify, now_ms=lambda: world.now_ms, limits=limits)
             try:
                 await ingest.open()
@@ -177,7 +178,7 @@ class Control:
         self.process = Process(self._world, "control", crash=self._crash, on_death=self._died)
         journal = Journal(self._disk.path("control"))
         self._disk.watch(journal, "control", self.process)
-        self.desk = self._make(journal, self._gateway.directory, people.signing("command"))
+        self.desk = self._make(journal, self._gateway.directory, {Suite.STD: people.signing("command")})
         self._opener = envelope.Opener(subjects.PLATFORM_IDENTITY, people.box("platform"))
         self._challenges: dict[str, bytes] = {}
         self._heard_at: dict[str, float] = {}

@@ -72,21 +72,21 @@ def _agent(given: Services, who: Principal, agent_id: str) -> Identities:
 @api.get("/agents", response_model=None)
 async def agents(who: Sees, given: Given, project_id: Whole | None = None, format: Literal["json", "csv"] = "json",  # noqa: A002
                  language: Literal["zh", "en"] = "zh") -> list[dict[str, Any]] | Response:
-    """Agents, their links and identities (边缘代理): admitted, online, spool, clock, certificate, state."""
+    """Agents, their links and identities (边缘代理): admitted, online, spool, clock, suite of algorithms, certificate, state."""
     heard = {a["agent_id"]: a for a in await given.live.agents(project_id)}
     standing = await asyncio.to_thread(given.identities.service.standing) if given.identities is not None else {}
     rows = []
     for info in given.directory.agents(project_id):
         if who.sees_project(info.project_id):
             facts = standing.get(info.agent_id, {})
-            rows.append({**views.agent_row(info, heard.get(info.agent_id)), "state": identity_state(info.revoked, facts, given.now()),
+            rows.append({**views.agent_row(info, heard.get(info.agent_id)), "state": identity_state(info.revoked, facts, given.now()), "suite": info.suite.text,
                          **{k: facts.get(k) for k in ("issued_ms", "not_after_ms", "revoked_ms", "revoked_by", "revoked_reason", "clone_ms", "clone_detail")}})
     if format == "json":
         return rows
-    head = ("代理,项目,状态,上行,证书到期,最近应答,时钟偏差 ms,版本,待确认读数" if language == "zh" else "agent,project,state,uplink,certificate ends,last heard,clock offset ms,version,unacknowledged readings").split(",")
+    head = ("代理,项目,状态,上行,套件,证书到期,最近应答,时钟偏差 ms,版本,待确认读数" if language == "zh" else "agent,project,state,uplink,suite,certificate ends,last heard,clock offset ms,version,unacknowledged readings").split(",")
     named = {p.id: p for p in given.projects(who)}
     return csv_response("agents.csv", head, (
-        (r["agent_id"], getattr(named[r["project_id"]], f"name_{language}"), r["state"], r["uplink"], local_time(r["not_after_ms"], given.timezone), local_time(r["last_heard_ms"], given.timezone),
+        (r["agent_id"], getattr(named[r["project_id"]], f"name_{language}"), r["state"], r["uplink"], r["suite"], local_time(r["not_after_ms"], given.timezone), local_time(r["last_heard_ms"], given.timezone),
          r["clock_offset_ms"], r["version"], r["spool_readings"]) for r in rows if r["project_id"] in named))
 
 

@@ -187,11 +187,15 @@ class AgentService:
             raise renewal_refused()
 
     def renew(self, agent_id: str, *, signing: bytes, nkey: str, serial: str, not_after_ms: int, grace: bool) -> None:
-        """A new certificate and signing key stand beside the ones in use until the agent has said where it changed."""
+        """A new certificate and signing key stand beside the ones in use until the agent has said where it changed.
+
+        Raises:
+            EnrolmentError: unknown, revoked, or a key of the other suite: that needs a new enrolment.
+        """
         now = self._now_ms()
         with self._ledger.write() as session:
             agent = session.get(Agent, agent_id)
-            if agent is None or agent.revoked:
+            if agent is None or agent.revoked or len(agent.signing_public) != len(signing):
                 raise renewal_refused()
             if not session.scalar(select(AgentCertificate).where(AgentCertificate.serial == agent.certificate_serial)) and agent.certificate_serial:
                 session.add(AgentCertificate(serial=agent.certificate_serial, agent_id=agent_id, issued_ms=now, not_after_ms=0, state="active"))

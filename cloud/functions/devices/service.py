@@ -22,6 +22,7 @@ from cloud.functions.devices.templates import read_template
 from cloud.ledger import Base, Ledger, announce, bump
 from cloud.security import audit
 from protos.points import BY_KEY
+from protos.suites import Suite, suite_of_public, verifying_key
 
 DIRECTORY = "directory"
 #: More devices than this registered at once leave one audit row together.
@@ -125,11 +126,14 @@ class DeviceService:
         """Admit an agent, or renew its keys.
 
         Raises:
-            RegistrationError: unknown project, wrong key length or uplink, or the agent belongs to another project.
+            RegistrationError: unknown project, keys of no or of two suites, wrong uplink, or the agent belongs to another project.
+            Sm2MissingError: keys of suite SM, and this machine has no SM2.
         """
         _code("agent", agent_id)
-        if len(signing_public) != 32 or len(box_public) != 32:
-            raise _refuse("agent", agent_id, "公钥应为 32 字节", "public keys must be 32 bytes")
+        try:
+            one_suite(signing_public, box_public)
+        except ValueError as error:
+            raise _refuse("agent", agent_id, "公钥应为同一套件：各 32 字节（std），或各 64 字节且在 SM2 曲线上（sm）", f"public keys must be of one suite, 32 bytes each (std) or 64 (sm): {error}") from None
         if uplink not in ("grpc", "nats"):
             raise _refuse("agent", agent_id, "上行方式应为 grpc 或 nats", "the uplink must be grpc or nats")
         with self._ledger.write() as session:
@@ -285,6 +289,22 @@ def _newest(session: Session) -> dict[str, tuple[int, frozenset[int]]]:
 def _code(what: str, code: str) -> None:
     if not code or len(code) > 60 or not all(c.isalnum() or c in "-_." for c in code):
         raise _refuse(what, code, "编码应为 1–60 个字母、数字、-、_ 或 .", "a code is 1-60 letters, digits, '-', '_' or '.'")
+
+
+def one_suite(signing_public: bytes, box_public: bytes) -> Suite:
+    """The suite of a box's two raw public keys.
+
+    Raises:
+        ValueError: their lengths, two suites, or not points of the SM2 curve.
+        Sm2MissingError: they are of suite SM, and this machine has no SM2.
+    """
+    suite = suite_of_public(signing_public)
+    if suite_of_public(box_public) is not suite:
+        raise ValueError("the two keys are of different suites")
+    if suite is Suite.SM:
+        for key in (signing_public, box_public):
+            verifying_key(key)  # on the curve
+    return suite
 
 
 def _refuse(what: str, name: str, zh: str, en: str) -> RegistrationError:

@@ -48,8 +48,8 @@ class Agent(Base):
     __tablename__ = "agent"
     agent_id: Mapped[str] = mapped_column(String(60), primary_key=True)
     project_id: Mapped[int] = mapped_column(ForeignKey("project.id"), index=True)
-    signing_public: Mapped[bytes] = mapped_column(LargeBinary(32))
-    box_public: Mapped[bytes] = mapped_column(LargeBinary(32))
+    signing_public: Mapped[bytes] = mapped_column(LargeBinary(64))
+    box_public: Mapped[bytes] = mapped_column(LargeBinary(64))
     uplink: Mapped[str] = mapped_column(String(10))
     revoked: Mapped[bool] = mapped_column(default=False)
     certificate_serial: Mapped[str] = mapped_column(String(80), default="")

@@ -17,13 +17,16 @@ from cloud.core.ports import AgentInfo, FormerKey
 from cloud.functions.devices.agents_service import AgentService, BoxKeys, EnrolmentError
 from cloud.functions.devices.agents_view import identity_state
 from cloud.functions.devices.directory import LedgerDirectory
+from cloud.functions.devices.errors import RegistrationError
 from cloud.functions.devices.service import DeviceService, NewProject
 from cloud.gateways.trust import CloneWatch
 from cloud.ledger import Ledger
 from cloud.security import certificates, nats_tokens
+from cloud.security import keys as installation_keys
 from cloud.security.certificates import CertificateError, Pki, RootSealedError, make_request
 from cloud.security.nats_tokens import ACCOUNT, OPERATOR, USER, NatsKey
-from protos import subjects
+from protos import subjects, suites
+from protos.suites import Suite
 
 DAY = 86_400_000
 
@@ -136,6 +139,47 @@ def test_an_installation_with_the_old_ca_keeps_working_until_it_is_retired(tmp_p
     assert _issued_by(server, other.zones["edge"].certificate)  # an agent that knows only the old CA still trusts our gateway
     made.retire_legacy()
     assert len(x509.load_pem_x509_certificates((credentials / "edge-ca.pem").read_bytes())) == 1
+
+
+# -- suites -------------------------------------------------------------------------------------------------------------
+
+
+def sm_box() -> BoxKeys:
+    return BoxKeys(suites.raw_public(suites.signing_key(Suite.SM)), suites.raw_public(suites.box_key(Suite.SM)), "", "hw")
+
+
+def test_an_agent_is_of_the_suite_it_was_admitted_with_until_it_is_admitted_again(ledger, project):
+    service, directory, mine = AgentService(ledger), LedgerDirectory(ledger, refresh_s=0), sm_box()
+    service.admit("a1", project, mine, uplink="grpc", serial="s1", not_after_ms=0)
+    assert directory.agent("a1").suite is Suite.SM
+    with pytest.raises(EnrolmentError):
+        service.renew("a1", signing=bytes(32), nkey="", serial="s2", not_after_ms=0, grace=False)
+    service.renew("a1", signing=sm_box().signing, nkey="", serial="s2", not_after_ms=0, grace=False)
+    known = directory.agent("a1")
+    assert (known.suite, known.signing_public != mine.signing, len(known.former_keys)) == (Suite.SM, True, 2)
+    service.admit("a1", project, box(), uplink="grpc", serial="s3", not_after_ms=0)
+    known = directory.agent("a1")
+    assert (known.suite, known.former_keys) == (Suite.STD, ()), "nothing of the other suite is accepted any more"
+
+
+@pytest.mark.parametrize("keys", [BoxKeys(bytes(32), sm_box().box), BoxKeys(sm_box().signing, bytes(32)), BoxKeys(b"\x01" * 64, sm_box().box), BoxKeys(sm_box().signing, b"\x01" * 64), BoxKeys(bytes(33), bytes(33))])
+def test_keys_of_two_suites_or_of_none_admit_nobody(ledger, project, keys):
+    with pytest.raises(RegistrationError, match="one suite"):
+        AgentService(ledger).admit("a1", project, keys, uplink="grpc", serial="s1", not_after_ms=0)
+    assert LedgerDirectory(ledger).agent("a1") is None
+
+
+def test_the_platform_keeps_keys_of_both_suites_as_private_files(tmp_path: Path):
+    made = {**{f"c{s}": k for s, k in installation_keys.signing_keys(tmp_path, "command").items()}, **{f"t{s}": k for s, k in installation_keys.box_keys(tmp_path, "telemetry").items()}}
+    assert sorted(f.name for f in tmp_path.iterdir()) == ["command.ed25519", "command.sm2", "telemetry.sm2", "telemetry.x25519"]
+    assert {stat.S_IMODE(f.stat().st_mode) for f in tmp_path.iterdir()} == {0o600}
+    installation_keys.publish(tmp_path, "command")
+    assert {f.name: len(f.read_bytes()) for f in tmp_path.glob("command*pub")} == {"command.pub": 32, "command.sm2.pub": 64}
+    again = installation_keys.signing_keys(tmp_path, "command")
+    assert {suites.raw_public(again[s]) for s in Suite} == {suites.raw_public(made[f"c{s}"]) for s in Suite}
+    (tmp_path / "command.sm2").chmod(0o640)
+    with pytest.raises(installation_keys.CredentialError):
+        installation_keys.signing_keys(tmp_path, "command")
 
 
 # -- NATS ---------------------------------------------------------------------------------------------------------------
