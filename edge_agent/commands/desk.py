@@ -27,7 +27,6 @@ from protos.kang.v1 import command_pb2 as pb
 from protos.kang.v1 import plan_pb2
 from protos.points import BY_ID, BY_KEY
 from protos.suites import VerifyingKey
-from protos.suites import VerifyingKey
 
 SAFETY: Final = frozenset({pb.COMMAND_KIND_EMERGENCY_STOP, pb.COMMAND_KIND_RESTORE_HEAT})
 ON_POINT: Final = frozenset({pb.COMMAND_KIND_HOLD, pb.COMMAND_KIND_RELEASE, pb.COMMAND_KIND_PULSE})
