@@ -1,4 +1,5 @@
-"""The composition root of the planner process: every quarter of an hour, and at once when somebody changes how a project is run, each project is planned anew.
+"""The composition root of the planner process: every quarter of an hour, and at once when somebody changes how a project is run or the grid asks for something, each project is
+planned anew; beside it the desk of demand response.
 
 Holds nothing durable: what it learnt it learns again. Must not know: HTTP, envelopes, how a plan is made.
 """
@@ -21,8 +22,15 @@ from cloud.bus.connection import connect
 from cloud.control.client import ControlClient, ControlUnavailableError
 from cloud.core.clock import now_ms
 from cloud.core.log import configure
+from cloud.core.ports import ProjectInfo
 from cloud.core.settings import Settings, load
+from cloud.functions.demand_response.desk import Desk
+from cloud.functions.demand_response.metering import just_before, meter_of
+from cloud.functions.demand_response.records import Records
+from cloud.functions.demand_response.resources import metered, optimised
+from cloud.functions.demand_response.service import ResponseService
 from cloud.functions.devices.directory import LedgerDirectory
+from cloud.functions.economic_operation.commitments import Commitment
 from cloud.functions.economic_operation.rolling import Rolling
 from cloud.functions.economic_operation.service import EconomicService, Setting
 from cloud.functions.economic_operation.weather import File, OpenMeteo, Provider
@@ -37,6 +45,9 @@ log = logging.getLogger("kang.planner")
 PERIOD_MS = 900_000
 LOOK_S = 5.0
 RETRY_MS = 30_000
+DESK_S = 2.0
+#: What projects without a plan can be asked for is looked at again so often.
+METERED_MS = 300_000
 
 
 class Planning:
@@ -48,14 +59,22 @@ class Planning:
         self._service = EconomicService(ledger, now_ms)
         self._client = client
         self._heard: dict[int, dict[int, dict[str, Any]]] = {}
-        self._done: dict[int, tuple[int, int, frozenset[int]]] = {}
-        self._tried: dict[int, int] = {}
+        self._done: dict[int, tuple[Any, ...]] = {}
+        self._tried: dict[int, tuple[int, tuple[Commitment, ...]]] = {}
         self._acting: dict[int, bool] = {}
         reader = Reader(ClickHouse(settings, threads=1, name="planner"), settings.timezone)
         self.rolling = Rolling(self._service, reader, ControlClient(client), provider(settings), now_ms)
+        self._historian, self.response = reader, ResponseService(ledger, now_ms)
+        self.desk = Desk(self.response, Records(ledger), self._directory, reader, now_ms, self._told)
+        self._held: dict[int, tuple[Commitment, ...]] = {}
+        self._capped: set[int] = set()
+        self._boxed: dict[int, tuple[Commitment, ...]] = {}
+        self._offered: dict[int, tuple[int, int]] = {}
+        self.wake = asyncio.Event()
 
     async def start(self) -> None:
-        """Listen to what agents say of their devices."""
+        """Listen to what agents say of their devices; projects whose box may still hold a cap are looked at first."""
+        self._capped = await asyncio.to_thread(self.response.touched)
         await self._client.subscribe("presence.>", cb=self._on_presence)
 
     async def _on_presence(self, message: Msg) -> None:
@@ -75,29 +94,94 @@ class Planning:
         wanted = await asyncio.to_thread(self._service.settings)
         for project in self._directory.projects():
             setting = wanted.get(project.id)
+            held = self._held.get(project.id, ())
+            if setting is None or setting.mode != "act":
+                count += await self._cap(project, held)
             if setting is not None and setting.mode != "act" and self._acting.get(project.id, True) and not await self._let_go(project.id):
                 continue
             heard = self._heard.get(project.id, {})
             # What an interlock, a person or a lockout holds cannot be planned with: a change of it is planned for at once.
-            state = (quarter, 0 if setting is None else setting.version, frozenset(d for d, h in heard.items() if h["locked_out"] or h["local_manual"]))
-            if setting is None or setting.mode == "off" or self._done.get(project.id) == state or (now - self._tried.get(project.id, 0) < RETRY_MS and self._same(project.id, setting)):
+            state = (quarter, 0 if setting is None else setting.version, frozenset(d for d, h in heard.items() if h["locked_out"] or h["local_manual"]), held)
+            if setting is None or setting.mode == "off" or self._done.get(project.id) == state or self._soon(project.id, setting, held, now):
                 continue
-            self._tried[project.id] = now
+            self._tried[project.id] = (now, held)
             try:
-                outcome = await self.rolling.plan(project, self._directory.devices(project.id), heard, setting)
+                outcome = await self.rolling.plan(project, self._directory.devices(project.id), heard, setting, held)
             except (HistorianUnavailableError, HistorianQueryError, ControlUnavailableError) as error:
                 log.warning("project %d waits: %s", project.id, error)
-                self._tried[project.id] = now - RETRY_MS + 10_000  # again in ten seconds
+                self._tried[project.id] = (now - RETRY_MS + 10_000, held)  # again in ten seconds
                 continue
             except KangError as error:  # the command service refused the document
                 log.error("project %d: the plan was refused: %s", project.id, error)
                 outcome = {"outcome": "failed", "code": error.code}
             if outcome["outcome"] == "planned":  # else once more soon
                 self._done[project.id] = state
+            if setting.mode == "act":
+                self._capped = self._capped | {project.id} if held else self._capped - {project.id}
             self._acting[project.id] = setting.mode == "act"
             count += 1
             await self._client.publish(f"event.{project.id}", json.dumps({"type": "planned", "project_id": project.id, **outcome}).encode())
         return count
+
+    async def _cap(self, project: ProjectInfo, held: tuple[Commitment, ...]) -> int:
+        """A project nobody plans is held by its box alone; returns 1 when something was sent."""
+        if self._boxed.get(project.id) == held or not (held or project.id in self._capped):
+            return 0
+        try:
+            await self.rolling.cap(project, self._directory.devices(project.id), held)
+        except KangError as error:
+            log.warning("project %d is not held yet: %s", project.id, error)
+            return 0
+        self._boxed[project.id] = held
+        self._capped = self._capped | {project.id} if held else self._capped - {project.id}
+        return 1
+
+    async def respond(self, stop: asyncio.Event) -> None:
+        """Demand response beside the planning: events move on every few seconds; what projects are held to is planned for at once."""
+        while not stop.is_set():
+            try:
+                await self.desk.tick()
+                held = await self.desk.commitments()
+                if held != self._held:
+                    self._held = held
+                    self.wake.set()
+                await self._offer()
+            except KangError as error:
+                log.warning("demand response waits: %s", error)
+            try:
+                await asyncio.wait_for(stop.wait(), DESK_S)
+            except TimeoutError:
+                continue
+
+    async def _offer(self) -> None:
+        """Keep what one project can do for the grid now: each once after it was planned, those nobody plans every few minutes."""
+        now, strategies = now_ms(), await asyncio.to_thread(self.response.strategies)
+        for project in self._directory.projects():
+            plain = self.rolling.plain(project.id)
+            mark = (0 if plain is None else plain.start_ms, strategies[project.id].version if project.id in strategies else 0)
+            known = self._offered.get(project.id)
+            if known is not None and known[1] == mark[1] and (known[0] == mark[0] if plain is not None else now - known[0] < METERED_MS):
+                continue
+            least = strategies[project.id].least_kw if project.id in strategies else 0.0
+            if plain is not None:
+                found = await asyncio.to_thread(optimised, plain.community, plain.grid_kw.tolist(), plain.start_ms, now, least)
+                self._offered[project.id] = mark
+            else:
+                drawn = await just_before(self._historian, meter_of(project, self._directory.devices(project.id)), now)
+                self._offered[project.id] = (now, mark[1])
+                if drawn is None:
+                    continue
+                found = metered(drawn, least, now)
+            await asyncio.to_thread(self.response.keep_resource, project.id, found)
+            return  # one at a time: events come first
+
+    async def _told(self, event: dict[str, Any]) -> None:
+        """Tell the pages of every project meant."""
+        codes = set(event["document"]["resources"])
+        told = {"type": "response", "event": event["id"], "event_id": event["event_id"], "state": event["state"], **({"minute": event["minute"]} if "minute" in event else {})}
+        for project in self._directory.projects():
+            if project.code in codes:
+                await self._client.publish(f"event.{project.id}", json.dumps({**told, "project_id": project.id}).encode())
 
     async def _let_go(self, project_id: int) -> bool:
         """Economic operation was switched off: what residents chose is put back, everything else goes to the site's own controllers."""
@@ -109,9 +193,10 @@ class Planning:
         self._acting[project_id] = False
         return True
 
-    def _same(self, project_id: int, setting: Setting) -> bool:
-        done = self._done.get(project_id)
-        return done is None or done[1] == setting.version
+    def _soon(self, project_id: int, setting: Setting, held: tuple[Commitment, ...], now: int) -> bool:
+        """True when it was tried just now, and nothing was changed or asked for since."""
+        done, (at, before) = self._done.get(project_id), self._tried.get(project_id, (0, ()))
+        return now - at < RETRY_MS and (done is None or done[1] == setting.version) and before == held
 
 
 def provider(settings: Settings) -> Provider | None:
@@ -131,14 +216,19 @@ async def serve(home: Path) -> None:
     stop = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
     log.info("planner ready")
+    responding = asyncio.create_task(planning.respond(stop), name="demand response")
     while not stop.is_set():
+        planning.wake.clear()
         done = await planning.look()
         if done:
             log.info("planned %d projects", done)
-        try:
-            await asyncio.wait_for(stop.wait(), LOOK_S)
-        except TimeoutError:
-            continue
+        waiting = [asyncio.create_task(stop.wait()), asyncio.create_task(planning.wake.wait())]
+        await asyncio.wait(waiting, timeout=LOOK_S, return_when=asyncio.FIRST_COMPLETED)
+        for task in waiting:
+            task.cancel()
+        if responding.done():
+            responding.result()  # whatever ended it ends the process: the supervisor starts both again
+    await responding
     await client.close()
 
 

@@ -339,6 +339,25 @@ class ResponseService:
                 ResponseEvent.state.not_in([str(State.CANCELLED), str(State.SUPERSEDED)]), ResponseCommitment.from_ms > self._now() - SEASON_MS))
             return [(int(a), int(b)) for a, b in rows]
 
+    def stronger(self, event: int, project_id: int) -> list[dict[str, Any]]:
+        """A project's commitments to events stronger than this one."""
+        with self._ledger.read() as session:
+            me = self._row(session, event)
+            rank = (me.kind != Kind.ORDER, me.priority, me.created_ms, me.id)
+            rows = session.execute(select(ResponseCommitment, ResponseEvent).join(ResponseEvent, ResponseEvent.id == ResponseCommitment.event).where(
+                ResponseCommitment.project_id == project_id, ResponseCommitment.event != event, ResponseCommitment.out == "", ResponseEvent.state.not_in([str(State.CANCELLED), str(State.SUPERSEDED)])))
+            return [_commitment(c) for c, e in rows if (e.kind != Kind.ORDER, e.priority, e.created_ms, e.id) < rank]
+
+    def spans(self, project_id: int, but: int) -> list[tuple[int, int]]:
+        """(start, end) of all events a project was held to, without one of them: such days are no baseline."""
+        with self._ledger.read() as session:
+            return [(int(a), int(b)) for a, b in session.execute(select(ResponseCommitment.from_ms, ResponseCommitment.to_ms).where(ResponseCommitment.project_id == project_id, ResponseCommitment.event != but))]
+
+    def touched(self) -> set[int]:
+        """Projects with a commitment, alive or taken back, that reaches beyond now: their boxes may still hold it."""
+        with self._ledger.read() as session:
+            return {int(p) for p in session.scalars(select(ResponseCommitment.project_id).where(ResponseCommitment.rebound_ms > self._now()))}
+
     def forget(self, project_id: int) -> None:
         """A project is gone: its resource is not offered any more."""
         with self._ledger.write() as session:

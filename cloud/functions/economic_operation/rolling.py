@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cloud.core.ports import DeviceInfo, Historian, Latest, ProjectInfo
+from cloud.functions.economic_operation.commitments import Commitment, capped, limits
 from cloud.functions.economic_operation.errors import NothingToPlanError
 from cloud.functions.economic_operation.learner import Learnt, from_register, learn, mass_now
 from cloud.functions.economic_operation.planner import STEP_S, Comfort, Moment, Planned, Planner
@@ -27,6 +28,8 @@ from cloud.functions.economic_operation.site import Site, site
 from cloud.functions.economic_operation.weather import STALE_H, Forecast, Provider, WeatherError, persistence
 from optimizers.errors import OptimizerError
 from optimizers.explanation import reasons, what_if
+from optimizers.methods.dispatch import Dispatcher
+from optimizers.specification import Community
 from optimizers.tariff.model import Tariff
 from optimizers.tariff.rating import price_array
 from protos.arbitration import Authority
@@ -50,6 +53,15 @@ class Sender(Protocol):
         ...
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class Plain:
+    """What a project would do without any commitment: what it can offer is counted from here."""
+
+    community: Community
+    grid_kw: Array
+    start_ms: int
+
+
 @dataclasses.dataclass(slots=True)
 class _Known:
     planner: Planner
@@ -58,6 +70,7 @@ class _Known:
     learnt_ms: int = 0
     weather: Forecast | None = None
     own: dict[int, float] = dataclasses.field(default_factory=dict)
+    plain: Plain | None = None
 
 
 class Rolling:
@@ -67,7 +80,7 @@ class Rolling:
         self._service, self._historian, self._sender, self._provider, self._now = service, historian, sender, provider, now
         self._known: dict[int, _Known] = {}
 
-    async def plan(self, project: ProjectInfo, devices: Sequence[DeviceInfo], heard: Mapping[int, Mapping[str, Any]], setting: Setting) -> dict[str, Any]:
+    async def plan(self, project: ProjectInfo, devices: Sequence[DeviceInfo], heard: Mapping[int, Mapping[str, Any]], setting: Setting, held: Sequence[Commitment] = ()) -> dict[str, Any]:
         """One project now.
 
         Args:
@@ -75,6 +88,7 @@ class Rolling:
             devices: its devices.
             heard: device -> what its agent said of it last (locked_out, local_manual).
             setting: how it is run.
+            held: what it is committed to.
 
         Returns:
             {outcome: planned, shifted or failed; code; id}; never raises for what is wrong with one project.
@@ -95,18 +109,43 @@ class Rolling:
             await self._learn(project, where, known, now)
             weather = await self._weather(project, where, known, now)
             moment = await self._moment(project, where, setting, weather, values, start, known.own)
+            moment = dataclasses.replace(moment, limit_kw=limits(held, start, HORIZON, STEP_S * 1000))
             planned = await asyncio.to_thread(known.planner.plan, moment, known.learnt)
+            known.plain = await asyncio.to_thread(_plain, planned, start)
         except (KangError, OptimizerError, ArithmeticError, ValueError, KeyError) as error:
             if isinstance(error, KangError) and error.code.startswith("E-HISTORIAN"):
                 raise  # not this project's trouble: the caller waits for the historian
-            return await self._failed(project.id, start, error, setting)
+            outcome = await self._failed(project.id, start, error, setting)
+            if held and setting.mode == "act":  # what was promised holds without a plan, too: by the box alone
+                await self.cap(project, devices, held)
+            return outcome
         document, summary = _document(planned, moment, weather, now, known.learnt)
         document["own_c"] = {str(d): c for d, c in known.own.items()}
+        if moment.limit_kw is not None:
+            document |= {"limit_kw": [round(float(x), 2) if math.isfinite(x) else None for x in moment.limit_kw], "plain_kw": _r(known.plain.grid_kw, 2), "held": [c.name for c in held]}
         plan_id = await asyncio.to_thread(lambda: self._service.keep(project_id=project.id, issued_ms=now, start_ms=start, step_s=STEP_S, outcome="planned", summary=summary, document=document))
         if setting.mode == "act":
-            await self._sender.plan(_body(project.id, plan_id, start, planned))
+            await self._sender.plan(capped(_body(project.id, plan_id, start, planned), held, where, _agent(where, devices)))
             await asyncio.to_thread(self._service.sent, plan_id)
         return {"outcome": "planned", "code": "", "id": plan_id}
+
+    def plain(self, project_id: int) -> Plain | None:
+        """What the newest plan of a project would be without any commitment; None = not planned since the start."""
+        known = self._known.get(project_id)
+        return None if known is None else known.plain
+
+    async def cap(self, project: ProjectInfo, devices: Sequence[DeviceInfo], held: Sequence[Commitment]) -> None:
+        """Hold a project that nobody plans below its caps, by its own box alone; no commitment any more: let go.
+
+        Raises:
+            KangError: the command service refused, or is away.
+        """
+        start = self._now() // (STEP_S * 1000) * STEP_S * 1000
+        where = site(project.id, project.heated_area_m2, devices)
+        name = ",".join(c.name for c in held) or "released"
+        body = {"project_id": project.id, "plan_id": f"cap-{name}-{self._now()}"[:100], "start_ms": start, "step_s": STEP_S, "actor": "planner", "channel": "planner", "tracks": []}
+        made = capped(body, held, where, _agent(where, devices))
+        await self._sender.plan(made if made.get("grid_cap_kw") is not None else {**body, "grid_cap_kw": [None], **({"grid_cap_agent": agent} if (agent := _agent(where, devices)) else {})})
 
     async def release(self, project_id: int) -> None:
         """Put back what residents chose, for half an hour; other actuators fall to the site's own controllers when the plan before is replaced."""
@@ -217,6 +256,18 @@ class Rolling:
             return 0.0
         (found,) = await self._historian.history(project_id, [(where.grid_meter, point("active_power").id)], begin, end, resolution_s=900, max_points=4000)
         return max((v for v in found.mean if math.isfinite(v)), default=0.0)
+
+
+def _plain(planned: Planned, start_ms: int) -> Plain:
+    if planned.community.limit_kw is None:
+        return Plain(planned.community, planned.plan.grid_kw, start_ms)
+    free = dataclasses.replace(planned.community, limit_kw=None)
+    return Plain(free, Dispatcher(seconds=2.0).plan(free).grid_kw, start_ms)
+
+
+def _agent(where: Site, devices: Sequence[DeviceInfo]) -> str:
+    """The agent of the grid meter keeps the site's cap."""
+    return next((d.agent_id for d in devices if d.id == where.grid_meter), "")
 
 
 def _image(latest: Sequence[Latest], now: int) -> dict[tuple[int, str], float]:

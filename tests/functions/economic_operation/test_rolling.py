@@ -10,9 +10,11 @@ import pytest
 
 from benchmarks.loop.plant import Plant
 from cloud.core.ports import Latest, ProjectInfo, Series
+from cloud.functions.economic_operation.commitments import Commitment
 from cloud.functions.economic_operation.rolling import Rolling
 from cloud.functions.economic_operation.service import EconomicService
 from cloud.ledger import Ledger
+from protos.arbitration import Authority
 from protos.points import BY_ID, point
 
 NOW = 1_795_000_000_000
@@ -55,12 +57,12 @@ class House:
     service: EconomicService
     rolling: Rolling
 
-    async def plan(self, mode: str = "act", planned: frozenset[int] = frozenset(), **flags: bool) -> dict[str, Any]:
+    async def plan(self, mode: str = "act", planned: frozenset[int] = frozenset(), held: tuple[Commitment, ...] = (), **flags: bool) -> dict[str, Any]:
         setting = self.service.setting(7)
         if setting.mode != mode:
             setting = self.service.change(7, {"mode": mode, "version": setting.version}, "Li")
         heard = {d.id: {"locked_out": False, "local_manual": False, "planned": planned, **flags} for d in self.plant.devices}
-        return await self.rolling.plan(PROJECT, self.plant.devices, heard, setting)
+        return await self.rolling.plan(PROJECT, self.plant.devices, heard, setting, held)
 
 
 @pytest.fixture
@@ -145,3 +147,19 @@ async def test_values_of_yesterday_are_not_the_present(house: House) -> None:
     kept = house.service.newest(7)
     assert kept is not None
     assert not kept["document"]["store_kwh"], "a tank nobody has read is not planned with"
+
+
+async def test_what_a_project_is_held_to_limits_its_plan_and_its_box(house: House) -> None:
+    start = NOW // 900_000 * 900_000
+    held = (Commitment("E-1", Authority.GRID_ORDER, ((start, start + 4 * 900_000, 120.0),)),)
+    await house.plan(held=held)
+    (body,) = house.sender.bodies
+    assert body["grid_cap_kw"][:5] == [120.0] * 4 + [None]
+    kept = house.service.newest(7)
+    assert kept is not None
+    assert max(kept["document"]["grid_kw"][:4]) <= 120.5
+    assert len(kept["document"]["plain_kw"]) == 192, "what it would have done without is kept beside it"
+    house.sender.bodies.clear()
+    await house.rolling.cap(PROJECT, house.plant.devices, held)
+    await house.rolling.cap(PROJECT, house.plant.devices, ())
+    assert [b["grid_cap_kw"] for b in house.sender.bodies] == [[120.0] * 4, [None]], "by its box alone, and let go"
