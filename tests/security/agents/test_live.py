@@ -20,6 +20,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from benchmarks.stack import Stack
 from cloud.functions.devices.agents_service import AgentService
+from cloud.functions.devices.directory import LedgerDirectory
 from cloud.functions.devices.service import DeviceService, NewProject
 from cloud.installation import admit
 from cloud.ledger import Ledger, open_ledger
@@ -31,9 +32,10 @@ from edge_agent.agent import Agent
 from edge_agent.config import Site, Uplink, load_credentials
 from edge_agent.enrolment import EnrolError, enrol
 from edge_agent.renewal import adopt, resume
-from protos import envelope, subjects
+from protos import envelope, subjects, suites
 from protos.batch import Reading
 from protos.kang.v1 import link_pb2, link_pb2_grpc, telemetry_pb2
+from protos.suites import Suite
 
 pytestmark = pytest.mark.slow
 
@@ -208,6 +210,40 @@ async def test_renewal_under_way_changes_key_and_certificate_and_keeps_what_is_s
     await asyncio.sleep(0.5)
     assert await dial(platform, **before, project=platform.project, agent="renew-1") == "PERMISSION_DENIED"
     assert await dial(platform, **pems(folder), project=platform.project, agent="renew-1") == "welcome"
+
+
+async def test_a_box_of_suite_sm_enrols_is_told_the_time_and_renews_in_its_suite_and_never_in_the_other(platform, tmp_path):
+    folder = tmp_path / "credentials"
+    token, _ = platform.agents.invite("sm-1", platform.project)
+    site = await enrol(platform.url, token, platform.anchor(), folder, Suite.SM)
+    assert site["suite"] == "sm"
+    credentials = load_credentials(folder)
+    assert {suites.suite_of(k) for k in (credentials.signing, credentials.box, credentials.command_signing, credentials.audit_signing)} == {Suite.SM}
+    running = replace(platform.site("sm-1", folder), suite=Suite.SM, clock="platform")
+    agent = Agent(running, credentials, units=lambda _: {})
+    agent.spool.append([Reading(1, 1, 1_780_000_000_000, 1.0)], now_ms=1_780_000_000_000, boot_id=bytes(16), monotonic_ms=0)
+    work = asyncio.create_task(agent.run())
+    try:
+        await until(lambda: agent.clock.source == "platform")
+        assert agent.clock.rejected == 0
+        await agent.renewal.renew()
+        after = load_credentials(folder)
+        assert after.suite is Suite.SM
+        assert after.signing != credentials.signing
+        assert not (folder / "agent.ed25519").exists()
+        await until(lambda: LedgerDirectory(platform.ledger, refresh_s=0).agent("sm-1").signing_public == suites.raw_public(after.signing))
+        old = folder / "agent-sign.sm2"
+        keep = old.read_bytes()
+        old.unlink()
+        enrolment.write(folder / "agent.ed25519", os.urandom(32))  # somebody who holds the box asks for a key of the other suite
+        with pytest.raises(EnrolError, match="E-ENROL"):
+            await agent.renewal.renew()
+        (folder / "agent.ed25519").unlink()
+        enrolment.write(old, keep)
+        assert LedgerDirectory(platform.ledger).agent("sm-1").suite is Suite.SM
+    finally:
+        work.cancel()
+        await asyncio.gather(work, return_exceptions=True)
 
 
 async def test_a_crash_at_any_step_of_the_change_is_finished_at_the_next_start(tmp_path):
