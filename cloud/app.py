@@ -22,8 +22,11 @@ from cloud.core.settings import load
 from cloud.functions.devices.agents_identities import Identities
 from cloud.functions.devices.agents_service import AgentService
 from cloud.functions.devices.directory import LedgerDirectory
+from cloud.functions.economic_operation.effect import EconomicEffects
+from cloud.functions.economic_operation.service import EconomicService
 from cloud.functions.interfaces.answers import IdempotentAnswers
 from cloud.functions.interfaces.clients import ClientService
+from cloud.functions.remote_control.batches import Limits
 from cloud.functions.services import Services, regions_of
 from cloud.functions.system.audit_desk import AuditDesk
 from cloud.functions.system.dialogue import DialogueService
@@ -76,9 +79,12 @@ async def serve(home: Path) -> None:
         journal=journal, clients=ClientService(ledger, keys.signing_pem(settings.credentials / "api-token.ed25519"), operation_table), answers=IdempotentAnswers(ledger),
         audit=AuditDesk(ledger, (settings.credentials / "audit.pub").read_bytes(), settings.home / "audit", settings.home / "control.sqlite"), flows=FlowReader(store, days=settings.network_days), note=flows.note, dialogue=DialogueService(ledger),
         identities=Identities(AgentService(ledger), f"https://{settings.reached_at}:{settings.enrolment_port}", lambda: str(AuthorityClient(settings.home).status()["anchor_fingerprint"])),
+        effects=EconomicEffects(EconomicService(ledger, now_ms), directory, Reader(store, settings.timezone), now_ms), limits=Limits(settings.batch_devices, float(settings.batch_kw)),
         certify=certifier(settings), provider=Provider(found, sessions) if (found := read_provider(settings.credentials / "oidc.json")) is not None else None,
         people=people(sessions, keys.shared_secret(settings.credentials / "people.secret").encode(), now_ms), secure=bool(settings.portal_https), static=static if static.exists() else None, version=__version__, timezone=settings.timezone, demo=(settings.home / "demo").exists())
-    config = uvicorn.Config(create_app(services), host=settings.portal_host, port=settings.portal_port, log_config=None, access_log=False, timeout_graceful_shutdown=3, workers=1)
+    app = create_app(services)
+    app.state.batches.resume()
+    config = uvicorn.Config(app, host=settings.portal_host, port=settings.portal_port, log_config=None, access_log=False, timeout_graceful_shutdown=3, workers=1)
     server = uvicorn.Server(config)
     outside = await listen(config.app, settings)
     grpc_outside = await open_grpc.listen(config.app, settings)
@@ -90,6 +96,7 @@ async def serve(home: Path) -> None:
     watching.cancel()
     recording.cancel()
     expiring.cancel()
+    await app.state.batches.close()
     await flows.last()
     await feed.close()
     await client.close()

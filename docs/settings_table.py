@@ -27,6 +27,8 @@ ZH = {
     "interfaces_grpc_port": "外部系统 gRPC 接口监听端口；0 = 不监听",
     "password_days": "口令须更换的天数；0 = 不强制更换",
     "audit_days": "审计记录保存天数，到期以签名清除记录删除；0 = 永不删除；至少 1098（三年）", "network_days": "网络记录保存天数；至少 183",
+    "batch_devices": "批量控制超过这么多台设备时须第二人批准",
+    "batch_kw": "批量控制的设备额定功率合计超过此值（kW）时须第二人批准",
     "weather_url": "规划所用天气预报：Open-Meteo 地址或 file:///路径.csv；留空 = 站点自己的室外传感器",
 }
 

@@ -55,6 +55,8 @@ class Settings:
         audit_days: days after which audit records are deleted under a signed cut; 0 = never; at least 1098 (three years).
         network_days: days network records are kept; at least 183.
         weather_url: forecasts for planning: an Open-Meteo address or file:///path.csv; empty = the site's own outdoor sensor
+        batch_devices: a batch of commands to more devices needs a second person.
+        batch_kw: a batch to devices of more rated power (kW) needs a second person.
     """
 
     home: Path
@@ -84,6 +86,8 @@ class Settings:
     audit_days: int = 1830
     network_days: int = 400
     weather_url: str = ""
+    batch_devices: int = 20
+    batch_kw: int = 1000
 
     @property
     def credentials(self) -> Path:

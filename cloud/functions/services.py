@@ -19,6 +19,8 @@ from cloud.functions.devices.agents_identities import Identities
 from cloud.functions.devices.directory import LedgerDirectory
 from cloud.functions.interfaces.answers import IdempotentAnswers
 from cloud.functions.interfaces.clients import Certify, ClientService
+from cloud.functions.remote_control.batches import Limits
+from cloud.functions.remote_control.effect import Effects
 from cloud.functions.system.attempts import Attempts
 from cloud.functions.system.audit_desk import AuditDesk
 from cloud.functions.system.dialogue import DialogueService
@@ -44,6 +46,8 @@ class Services:
         dialogue: messages and questions between platform and sites.
         note: takes one network record, None = none are kept.
         admission: the gate of this process, None = one of the usual size.
+        effects: predicts what commands do to rooms and bill, None = nobody can tell.
+        limits: from what on a batch needs a second person.
         secure: True behind https: cookies are `__Host-` and Secure.
         static: folder of the built pages, None = API only.
         provider: an organisation's own identity provider, None = people sign in here.
@@ -70,6 +74,8 @@ class Services:
     dialogue: DialogueService | None = None
     note: Callable[[Any], None] | None = None
     admission: Gate | None = None
+    effects: Effects | None = None
+    limits: Limits = field(default_factory=Limits)
     secure: bool = False
     static: Path | None = None
     version: str = "0.1.0"

@@ -25,7 +25,10 @@ from cloud.functions.monitoring import api as monitoring
 from cloud.functions.monitoring.operations import OPERATIONS as MONITORING
 from cloud.functions.monitoring.stream import LiveStreams
 from cloud.functions.remote_control import api as remote_control
+from cloud.functions.remote_control import batches_api as remote_control_batches
+from cloud.functions.remote_control.batches import BatchService
 from cloud.functions.remote_control.operations import OPERATIONS as REMOTE_CONTROL
+from cloud.functions.remote_control.runner import BatchRunner
 from cloud.functions.services import Services
 from cloud.functions.system import api as system
 from cloud.functions.system import audit_api as system_audit
@@ -47,7 +50,7 @@ from cloud.portal.static import Pages
 from cloud.security.guard import Gate, Requires, check_routes
 from cloud.security.operations import OperationTable
 
-ROUTERS: tuple[APIRouter, ...] = (system.api, system_me.api, system_people.api, system_oidc.api, system_audit.api, system_dialogue.api, devices_agents.api, devices.api, monitoring.api, remote_control.api, economic.api, interfaces.api)
+ROUTERS: tuple[APIRouter, ...] = (system.api, system_me.api, system_people.api, system_oidc.api, system_audit.api, system_dialogue.api, devices_agents.api, devices.api, monitoring.api, remote_control.api, remote_control_batches.api, economic.api, interfaces.api)
 
 #: In a demonstration a one-time code proves who one is for as long as its link was good: there is nobody to ask for another.
 DEMO_PROOF_S = 3600
@@ -73,6 +76,7 @@ def create_app(services: Services) -> FastAPI:
     app.state.gate = Gate(table, services.sessions, services.journal, secure=services.secure, approvals=services.people.approvals, clients=services.clients,
                           least_factor_s=DEMO_PROOF_S if services.demo else 0)
     app.state.streams = LiveStreams(services.live)
+    app.state.batches = BatchRunner(BatchService(services.sessions.ledger, services.now), services.commands, services.live, services.directory, services.now)
     problems.install(app)
     for router in ROUTERS:
         app.include_router(router, prefix="/api/v1")

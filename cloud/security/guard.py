@@ -30,7 +30,7 @@ REASON_HEADER = "x-kang-reason"
 
 
 _THINGS = {"project": "项目", "device": "设备", "command": "命令", "quarantine": "隔离批次", "agent": "代理", "invitation": "注册邀请", "stream": "实时连接", "series": "曲线",
-           "person": "人员", "session": "会话", "approval": "审批", "organisation": "单位", "contract": "服务合同", "passkey": "通行密钥", "grant": "应急授权", "dialogue": "人机对话"}
+           "person": "人员", "session": "会话", "approval": "审批", "organisation": "单位", "contract": "服务合同", "passkey": "通行密钥", "grant": "应急授权", "dialogue": "人机对话", "batch": "控制批次"}
 
 
 class AccessError(KangError):
@@ -267,12 +267,17 @@ async def _caller(request: Request, gate: Gate) -> tuple[Principal | None, bool]
     return None, False
 
 
+def approval_digest(method: str, path: str, query: str, body: bytes) -> str:
+    """What an approval is bound to: exactly this call."""
+    return hashlib.sha256(b"\0".join((method.encode(), path.encode(), query.encode(), body))).hexdigest()
+
+
 async def _second_person(request: Request, gate: Gate, row: Operation, principal: Principal) -> None:
     """Use the approval the call names, or ask for one."""
     if gate.approvals is None:
         raise TwoPersonError
     body = await request.body()
-    digest = hashlib.sha256(b"\0".join((request.method.encode(), str(request.url.path).encode(), request.url.query.encode(), body))).hexdigest()
+    digest = approval_digest(request.method, str(request.url.path), request.url.query, body)
     given = request.headers.get(APPROVAL_HEADER, "")
     if given:
         await gate.approvals.consume(given, row, principal, digest=digest)

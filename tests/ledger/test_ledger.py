@@ -15,6 +15,7 @@ import cloud.functions.demand_response.tables
 import cloud.functions.devices.tables as devices
 import cloud.functions.economic_operation.tables
 import cloud.functions.interfaces.tables
+import cloud.functions.remote_control.tables
 import cloud.functions.system.dialogue_tables
 import cloud.functions.system.tables  # noqa: F401 - registers its tables
 from cloud.ledger import (

@@ -34,6 +34,7 @@ def _fill(site: Site, route: str, project: str = "cuihu", room: str = "H0101") -
     bodies: dict[str, dict[str, Any]] = {
         "/commands": {"device_id": device, "kind": "hold", "point_id": 135, "value": 20}, "/commands/preview": {"device_id": device, "kind": "hold", "point_id": 135, "value": 20},
         "/commands/none/resolve": {"verified": True, "reason": "seen"}, "/commands/emergency-stop": {"device_id": device}, "/commands/restore-heat": {"device_id": device},
+        **dict.fromkeys(("/command-batches", "/command-batches/preview"), {"device_ids": [device], "kind": "hold", "point_id": 135, "value": 20.0, "reason": "matrix"}), "/command-batches/none/restore": {"reason": "matrix"},
         "/session": {"code": "wrong"}, f"/projects/{cuihu}/economic": {"version": 0}}
     query = {"/overview/power": {"start_ms": "0", "end_ms": "3600000"}, f"/projects/{cuihu}/history": {"series": f"{device}:135", "start_ms": "0", "end_ms": "3600000"}}.get(path, {})
     return method, path, bodies.get(path, {}), query

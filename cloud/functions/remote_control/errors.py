@@ -1,12 +1,17 @@
 """Why a command is refused before it leaves (远程控制). Must not know: HTTP.
 
 KangError
-└── CommandRefusedError        E-COMMAND
+├── CommandRefusedError        E-COMMAND
 ├── NotWritableError       E-COMMAND-POINT
 ├── OutOfRangeError        E-COMMAND-RANGE
 ├── NotWholeError          E-COMMAND-WHOLE
 ├── LockedOutError         E-COMMAND-LOCKED
-└── IncompleteError        E-COMMAND-INCOMPLETE
+├── IncompleteError        E-COMMAND-INCOMPLETE
+└── FourEyesError          E-COMMAND-FOUR-EYES
+└── BatchError                 E-BATCH
+├── BatchSizeError         E-BATCH-SIZE
+├── BatchStateError        E-BATCH-STATE
+└── RestoreError           E-BATCH-RESTORE
 """
 
 from __future__ import annotations
@@ -58,3 +63,43 @@ class IncompleteError(CommandRefusedError):
     code = "E-COMMAND-INCOMPLETE"
     zh = "命令不完整：{reason_zh}。"
     en = "The command is incomplete: {reason_en}."
+
+
+class FourEyesError(CommandRefusedError):
+    """The template marks the act as dangerous: one person alone may not."""
+
+    code = "E-COMMAND-FOUR-EYES"
+    zh = "此操作需要第二人批准（{reason_zh}）。请在“批量控制”中下发，由另一人批准后执行。"
+    en = "This needs a second person ({reason_en}). Send it as a batch; another person approves it there."
+
+
+class BatchError(KangError):
+    """A batch cannot be made."""
+
+    code = "E-BATCH"
+    zh = "这批控制无法下发：{reason_zh}。"
+    en = "The batch cannot be sent: {reason_en}."
+
+
+class BatchSizeError(BatchError):
+    """Too few or too many devices, or one named twice."""
+
+    code = "E-BATCH-SIZE"
+    zh = "设备选择不可用：{problem_zh}。请重新选择。"
+    en = "These devices cannot be used: {problem_en}. Choose again."
+
+
+class BatchStateError(BatchError):
+    """It is not in the state that the call needs."""
+
+    code = "E-BATCH-STATE"
+    zh = "批次 {id} 已结束或不在可操作的状态。请刷新。"
+    en = "Batch {id} has ended, or is not in a state where this can be done. Refresh."
+
+
+class RestoreError(BatchError):
+    """Nothing of it can be put back."""
+
+    code = "E-BATCH-RESTORE"
+    zh = "无法恢复：{reason_zh}。请在设备页逐台处理。"
+    en = "It cannot be put back: {reason_en}. See to it device by device."

@@ -13,4 +13,12 @@ OPERATIONS = (
               level="warning", factor_s=STEP_UP_S, priority=1),
     Operation("remote_control.emergency.stop", "紧急停机", "Emergency stop", STAFF, changes=True, label="control", level="warning", safety=True, priority=0),
     Operation("remote_control.emergency.restore", "恢复供热", "Restore heat", STAFF, changes=True, label="control", level="warning", safety=True, priority=0),
+    Operation("remote_control.batch.read", "查看批量控制", "See batches of commands", READERS, label="control"),
+    Operation("remote_control.batch.export", "导出批量控制", "Export batches of commands", READERS, label="control", audit="always"),
+    Operation("remote_control.batch.preview", "预演批量控制", "Preview a batch", STAFF, label="control"),
+    Operation("remote_control.batch.submit", "下发批量控制", "Send a batch", STAFF, changes=True, label="control", level="notice", factor_s=STEP_UP_S, priority=1),
+    Operation("remote_control.batch.release", "执行经批准的批量控制", "Carry out a batch that a second person approved", STAFF, changes=True, label="control", level="warning", factor_s=STEP_UP_S, two_person=True,
+              approvers=STAFF, priority=1),
+    Operation("remote_control.batch.cancel", "取消批量控制的未发部分", "Cancel what a batch has not sent", STAFF, changes=True, label="control", level="notice", factor_s=STEP_UP_S, priority=1),
+    Operation("remote_control.batch.restore", "恢复批量控制前的设定", "Put back what a batch changed", STAFF, changes=True, label="control", level="warning", factor_s=STEP_UP_S, priority=1),
 )
