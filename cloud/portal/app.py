@@ -14,6 +14,9 @@ from starlette.middleware.gzip import GZipMiddleware
 from starlette.routing import compile_path
 
 from cloud.core.admission import Gate as Admission
+from cloud.functions.demand_response import api as demand_response
+from cloud.functions.demand_response import dispatch_api
+from cloud.functions.demand_response.operations import OPERATIONS as DEMAND_RESPONSE
 from cloud.functions.devices import agents_api as devices_agents
 from cloud.functions.devices import api as devices
 from cloud.functions.devices.operations import OPERATIONS as DEVICES
@@ -50,7 +53,7 @@ from cloud.portal.static import Pages
 from cloud.security.guard import Gate, Requires, check_routes
 from cloud.security.operations import OperationTable
 
-ROUTERS: tuple[APIRouter, ...] = (system.api, system_me.api, system_people.api, system_oidc.api, system_audit.api, system_dialogue.api, devices_agents.api, devices.api, monitoring.api, remote_control.api, remote_control_batches.api, economic.api, interfaces.api)
+ROUTERS: tuple[APIRouter, ...] = (system.api, system_me.api, system_people.api, system_oidc.api, system_audit.api, system_dialogue.api, devices_agents.api, devices.api, monitoring.api, remote_control.api, remote_control_batches.api, economic.api, demand_response.api, dispatch_api.api, interfaces.api)
 
 #: In a demonstration a one-time code proves who one is for as long as its link was good: there is nobody to ask for another.
 DEMO_PROOF_S = 3600
@@ -58,7 +61,7 @@ DEMO_PROOF_S = 3600
 
 def operation_table() -> OperationTable:
     """The rows of every function."""
-    return OperationTable((*SYSTEM, *OIDC, *AUDIT, *DEVICES, *MONITORING, *REMOTE_CONTROL, *ECONOMIC, *INTERFACES))
+    return OperationTable((*SYSTEM, *OIDC, *AUDIT, *DEVICES, *MONITORING, *REMOTE_CONTROL, *ECONOMIC, *DEMAND_RESPONSE, *INTERFACES))
 
 
 def create_app(services: Services) -> FastAPI:

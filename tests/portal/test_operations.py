@@ -29,13 +29,15 @@ def _fill(site: Site, route: str, project: str = "cuihu", room: str = "H0101") -
     cuihu = site.projects[project]
     device = site.device(project, room)
     names = dict.fromkeys(re.findall(r"{(\w+)", path), "none") | {"project_id": cuihu, "device_id": device}
-    names |= {name: "0" * 32 if name == "session_id" else 999_999 for name in names if name.endswith(("person_id", "organisation_id", "grant_id", "session_id"))}
+    names |= {name: "0" * 32 if name == "session_id" else 999_999 for name in names if name.endswith(("person_id", "organisation_id", "grant_id", "session_id", "event", "statement"))}
     path = re.sub(r"{(\w+)(:\w+)?}", lambda m: str(names[m[1]]), path)
     bodies: dict[str, dict[str, Any]] = {
         "/commands": {"device_id": device, "kind": "hold", "point_id": 135, "value": 20}, "/commands/preview": {"device_id": device, "kind": "hold", "point_id": 135, "value": 20},
         "/commands/none/resolve": {"verified": True, "reason": "seen"}, "/commands/emergency-stop": {"device_id": device}, "/commands/restore-heat": {"device_id": device},
         **dict.fromkeys(("/command-batches", "/command-batches/preview"), {"device_ids": [device], "kind": "hold", "point_id": 135, "value": 20.0, "reason": "matrix"}), "/command-batches/none/restore": {"reason": "matrix"},
-        "/session": {"code": "wrong"}, f"/projects/{cuihu}/economic": {"version": 0}}
+        "/session": {"code": "wrong"}, f"/projects/{cuihu}/economic": {"version": 0}, f"/projects/{cuihu}/demand-response": {"version": 0}, f"/projects/{cuihu}/demand-response/offers/999999": {"choice": "join"},
+        "/demand-response/events/999999/bid": {"kw": 1.0, "micro_kwh": 0}, "/dispatch/events": {"event_id": "x", "version": 1, "kind": "order", "start_ms": 0, "end_ms": 0, "kw": 1.0},
+        "/dispatch/events/none/clear": {"kw": 0.0, "micro_kwh": 0}, "/dispatch/events/none/setpoint": {"kw": 0.0}}
     query = {"/overview/power": {"start_ms": "0", "end_ms": "3600000"}, f"/projects/{cuihu}/history": {"series": f"{device}:135", "start_ms": "0", "end_ms": "3600000"}}.get(path, {})
     return method, path, bodies.get(path, {}), query
 

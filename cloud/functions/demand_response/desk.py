@@ -39,6 +39,8 @@ PREHEAT_MS: Final = 2 * 3_600_000
 SHORT_SHARE, SHORT_KW, SHORT_MINUTES = 0.1, 1.0, 3
 #: Resources older than this are not bid with.
 FRESH_MS: Final = 3_600_000
+#: Set-points are followed at most so often.
+SET_MS: Final = 8_000
 TOGETHER: Final = 8
 Happened = Callable[[dict[str, Any]], Awaitable[None]]
 
@@ -50,6 +52,8 @@ class _Watch:
     told_ms: int = 0
     short: dict[int, int] = field(default_factory=dict)
     taken: dict[int, float] = field(default_factory=dict)
+    set_ms: int = 0
+    set_at: int = 0
 
 
 class Desk:
@@ -93,6 +97,7 @@ class Desk:
             await self._allocate(event)
         elif state in (State.ACTIVE, State.RECOVERED):
             await self._follow(event)
+            await self._set(event)
             if state is State.RECOVERED and self._now() >= event["recovered_ms"] + LAG_MS:
                 await self._evaluate(event)
         elif state is State.EVALUATED:
@@ -185,7 +190,8 @@ class Desk:
         if watch is not None:
             offers = [_again(o, held.get(o.project_id), watch.taken.get(o.project_id), pieces) for o in offers]
         base = np.sum([o.base_kw for o in offers], axis=0) if offers else np.zeros(len(pieces.starts))
-        wanted = np.array([order.wanted_kw(t) for t in pieces.starts])
+        point = event["outcome"].get("setpoint")
+        wanted = np.array([point["kw"] if point and end > now else order.wanted_kw(t) for t, end in zip(pieces.starts, pieces.edges_ms[1:], strict=True)])
         if order.target == "limit":
             wanted = np.maximum(0.0, base - wanted)
         if order.kind is Kind.MARKET:
@@ -266,6 +272,13 @@ class Desk:
             watch.taken |= late_now
             await self._allocate(event, watch)
         await self._told({**event, "minute": rows[-1]})
+
+    async def _set(self, event: dict[str, Any]) -> None:
+        """A newer set-point is allocated, at most every few seconds: plans travel whole."""
+        watch, point = self._watched[event["id"]], event["outcome"].get("setpoint")
+        if point and event["state"] == State.ACTIVE and point["at_ms"] > watch.set_ms and self._now() - watch.set_at >= SET_MS and self._now() < event["end_ms"]:
+            watch.set_ms, watch.set_at = point["at_ms"], self._now()
+            await self._allocate(event, watch)
 
     # -- after --------------------------------------------------------------------------------------------------------------------
 

@@ -179,6 +179,24 @@ class ResponseService:
                 row.outcome = {**row.outcome, "cleared": {"kw": kw, "micro_kwh": micro_kwh}}
             return _event(row)
 
+    def setpoint(self, event_id: str, dispatcher: str, kw: float, projects: Sequence[ProjectInfo]) -> dict[str, Any]:
+        """Set what an order under way asks for from now on; the newest counts.
+
+        Raises:
+            UnknownEventError: no such event of this dispatcher.
+            StateError: it is no order, or not under way.
+            EventError: outside what its resources can do.
+        """
+        with self._ledger.write() as session:
+            row = _find(session, dispatcher, event_id)
+            if row is None:
+                raise UnknownEventError(event_id=event_id)
+            if row.kind != Kind.ORDER or row.state != State.ACTIVE:
+                raise StateError(state=row.state, happening="setpoint")
+            check({**row.document, "version": row.version, "kw": kw}, self.capabilities(projects, row.kind), self._now(), begun_ms=row.start_ms)
+            row.outcome = {**row.outcome, "setpoint": {"kw": kw, "at_ms": self._now()}}
+            return _event(row)
+
     # -- what the platform's side does ----------------------------------------------------------------------------------
 
     def bid(self, event: int, kw: float, micro_kwh: int, by: str) -> dict[str, Any]:
