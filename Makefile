@@ -60,6 +60,9 @@ api-fuzz: build  ## schemathesis over our OpenAPI, 200 examples an operation, ea
 tls-check: build  ## sslyze against every TLS listener of a live platform, Mozilla intermediate
 	@$(BIN)/python -m tests.interop.tls_check
 
+bench-suites: build  ## what the SM suite costs against the standard one: printed, not judged
+	@$(BIN)/python -m benchmarks.suites
+
 bench-priority: build  ## the urgent class under a 400-way flood, with and without classes
 	@$(BIN)/python -m benchmarks.priority
 
@@ -93,5 +96,5 @@ clean:  ## remove what was built, the demo's data included
 	@find . -name '*_pb2*.py*' -not -path './.venv/*' -delete
 
 
-.PHONY: api-fuzz tls-check bench-priority bench-optimizers
+.PHONY: api-fuzz tls-check bench-priority bench-suites bench-optimizers
 .PHONY: help env build demo up lint fast test peers simulate faults fuzz conformance bench bench-data bench-commands docs lock clean

@@ -9,7 +9,7 @@ import ctypes
 import ctypes.util
 import functools
 import secrets
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from protos.errors import KangError
@@ -82,20 +82,37 @@ def _multiply(scalar: bytes, point: bytes | None) -> bytes:
         lib.EC_POINT_free(given)
 
 
-def _digest(der: bytes, *, private: bool, data: bytes, signature: bytes = b"") -> bytes | None:
+class _Loaded:
+    """A key as libcrypto holds it; reading it in costs as much as a signature, so each key does it once. Freed with its owner, never copied."""
+
+    __slots__ = ("_free", "pointer")
+
+    def __init__(self, der: bytes, *, private: bool) -> None:
+        lib = _lib()
+        self._free = lib.EVP_PKEY_free  # kept here: it is needed when modules are gone already
+        place = ctypes.c_char_p(der)
+        self.pointer = (lib.d2i_AutoPrivateKey if private else lib.d2i_PUBKEY)(None, ctypes.byref(place), len(der))
+        if not self.pointer:
+            lib.ERR_clear_error()
+            raise ValueError("not an SM2 key")
+
+    def __del__(self) -> None:
+        if getattr(self, "pointer", None):
+            self._free(self.pointer)
+
+    def __reduce__(self) -> Any:
+        raise TypeError("a loaded key is not copied")
+
+
+def _digest(key: _Loaded, *, private: bool, data: bytes, signature: bytes = b"") -> bytes | None:
     """Sign (DER signature) or verify (b"" when good, None when not)."""
     lib = _lib()
-    place = ctypes.c_char_p(der)
-    key = (lib.d2i_AutoPrivateKey if private else lib.d2i_PUBKEY)(None, ctypes.byref(place), len(der))
-    if not key:
-        lib.ERR_clear_error()
-        raise ValueError("not an SM2 key")
-    context, options = lib.EVP_MD_CTX_new(), lib.EVP_PKEY_CTX_new(key, None)
+    context, options = lib.EVP_MD_CTX_new(), lib.EVP_PKEY_CTX_new(key.pointer, None)
     try:
         lib.EVP_MD_CTX_set_pkey_ctx(context, options)
         digest = lib.EVP_get_digestbyname(b"SM3")
         start = lib.EVP_DigestSignInit if private else lib.EVP_DigestVerifyInit
-        if lib.EVP_PKEY_CTX_set1_id(options, IDENTITY, len(IDENTITY)) <= 0 or start(context, None, digest, None, key) <= 0:
+        if lib.EVP_PKEY_CTX_set1_id(options, IDENTITY, len(IDENTITY)) <= 0 or start(context, None, digest, None, key.pointer) <= 0:
             raise Sm2MissingError(problem="it refuses to sign or verify with SM3")
         if not private:
             good = lib.EVP_DigestVerify(context, signature, len(signature), data, len(data)) == 1
@@ -109,7 +126,6 @@ def _digest(der: bytes, *, private: bool, data: bytes, signature: bytes = b"") -
     finally:
         lib.EVP_MD_CTX_free(context)
         lib.EVP_PKEY_CTX_free(options)
-        lib.EVP_PKEY_free(key)
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +133,7 @@ class Sm2PublicKey:
     """A point x || y, 64 B."""
 
     point: bytes
+    _kept: list[_Loaded] = field(default_factory=list, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         """Refuse what is not on the curve.
@@ -130,7 +147,9 @@ class Sm2PublicKey:
 
     def verify(self, signature: bytes, data: bytes) -> bool:
         """Is r || s (64 B) this key's signature of `data`?"""
-        return len(signature) == 64 and _digest(_SPKI + self.point, private=False, data=data, signature=_der(signature)) == b""
+        if not self._kept:
+            self._kept.append(_Loaded(_SPKI + self.point, private=False))
+        return len(signature) == 64 and _digest(self._kept[0], private=False, data=data, signature=_der(signature)) == b""
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,6 +157,7 @@ class Sm2PrivateKey:
     """A number below the order, 32 B big-endian."""
 
     raw: bytes
+    _kept: list[_Loaded] = field(default_factory=list, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         """Refuse what cannot be a key.
@@ -163,7 +183,9 @@ class Sm2PrivateKey:
 
     def sign(self, data: bytes) -> bytes:
         """R || s, 64 B."""
-        der = _digest(_PKCS8[0] + self.raw + _PKCS8[1] + _multiply(self.raw, None), private=True, data=data)
+        if not self._kept:
+            self._kept.append(_Loaded(_PKCS8[0] + self.raw + _PKCS8[1] + _multiply(self.raw, None), private=True))
+        der = _digest(self._kept[0], private=True, data=data)
         return _raw(der or b"")
 
     def exchange(self, peer: bytes) -> bytes:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import pickle
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -146,3 +148,18 @@ def test_what_is_no_sm2_private_key_is_refused(raw: bytes) -> None:
 def test_an_unknown_suite_is_refused_by_name() -> None:
     with pytest.raises(ValueError, match="std or sm"):
         Suite.named("tlcp")
+
+
+def test_a_loaded_key_is_never_copied_and_many_threads_may_use_one() -> None:
+    key = Sm2PrivateKey.generate()
+    assert pickle.loads(pickle.dumps(key)) == key  # noqa: S301  our own bytes
+    public = key.public_key()
+
+    def work(name: int) -> bool:
+        return all(public.verify(key.sign(m), m) for m in (b"%d %d" % (name, k) for k in range(20)))
+
+    with ThreadPoolExecutor(4) as pool:
+        assert all(pool.map(work, range(4)))
+    for loaded in (key, public):
+        with pytest.raises(TypeError, match="not copied"):
+            pickle.dumps(loaded)

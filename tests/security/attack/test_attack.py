@@ -40,7 +40,8 @@ def test_nothing_forbidden_is_accepted(stack: Stack, tmp_path: Path) -> None:
     assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-2000:]
     assert {r["group"] for r in rows} >= {"no session", "role x operation", "scope", "sessions", "cross-site forgery", "tokens", "input", "traversal", "headers", "edge link", "identity", "factors", "envelope", "command road", "result road", "external systems"}
     assert {r["name"] for r in rows} >= {"a stream whose certificate is revoked", "a genuine certificate that has ended", "a genuine certificate of the zone platform", "a code used twice", "replayed after a restart", "a taken command replayed", "a bound token without its certificate",
-                                          "two commands in the wrong order: the older one", "stale: echoes a challenge of another day", "replayed after the box was killed, with a fresh challenge"}
+                                          "two commands in the wrong order: the older one", "stale: echoes a challenge of another day", "replayed after the box was killed, with a fresh challenge",
+                                          "in suite sm, by the platform's genuine key of it", "in suite sm, which this box is not of", "called one of the other suite, suite sm"}
     assert len(rows) > 600
     assert all(r["refused"] for r in rows)
 
