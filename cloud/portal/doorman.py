@@ -91,8 +91,10 @@ class Doorman:
         return None
 
     def _others(self, scope: Scope) -> list[str]:
-        """Methods the address does have."""
-        return sorted({method for route in self._routes if route.pattern.match(scope["path"]) for method in route.methods})
+        """Methods the address does have; a literal address has its own, not those of the pattern beside it ("/x/preview" and "/x/{id}")."""
+        matching = [route for route in self._routes if route.pattern.match(scope["path"])]
+        fewest = min((route.pattern.groups for route in matching), default=0)
+        return sorted({method for route in matching if route.pattern.groups == fewest for method in route.methods})
 
     async def _serve(self, scope: Scope, receive: Receive, send: Send, row: Operation | None) -> None:
         request = Request(scope)

@@ -67,7 +67,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as folder:
         for role in args.roles:
             done = fuzz(role, args.examples, Path(folder), include=args.include)
-            print(f"== {role}\n{done.stdout[-6000:]}{done.stderr[-2000:]}", flush=True)
+            print(f"== {role}\n{done.stdout}{done.stderr[-2000:]}", flush=True)
             failed += done.returncode != 0
     return 1 if failed else 0
 

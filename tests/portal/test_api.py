@@ -533,3 +533,17 @@ async def test_the_log_names_the_device_of_safety_acts_and_of_refused_commands(s
 
 async def test_what_is_not_found_is_named_in_chinese(sign_in: SignIn) -> None:
     assert (await (await sign_in("operator")).get("devices/99999")).json()["zh"].startswith("没有找到设备“99999”")
+
+
+async def test_an_address_is_told_its_own_methods_not_those_of_the_pattern_beside_it(site: Site, sign_in: SignIn) -> None:
+    client = await sign_in("engineer")
+    for path, allowed in (("commands/preview", "POST"), ("approvals/waiting", "GET, HEAD"), ("commands/abc", "GET, HEAD")):
+        answer = await client.request("OPTIONS", path)
+        assert (answer.status_code, answer.headers["Allow"]) == (405, allowed), path
+
+
+async def test_every_export_is_documented_as_csv(site: Site) -> None:
+    paths = site.app.openapi()["paths"]
+    exports = [(p, m["get"]) for p, m in paths.items() if "get" in m and ("csv" in p or p.endswith("/export") or any("csv" in str(q.get("schema", {}).get("enum")) for q in m["get"].get("parameters", ())))]
+    assert len(exports) >= 8
+    assert all("text/csv" in get["responses"]["200"]["content"] for _, get in exports), [p for p, get in exports if "text/csv" not in get["responses"]["200"]["content"]]

@@ -20,7 +20,7 @@ from cloud.functions.demand_response.states import OPEN, Kind, State
 from cloud.functions.demand_response.strategies import PRESETS
 from cloud.functions.params import Line, Whole
 from cloud.functions.services import Services, services
-from cloud.functions.tables_out import csv_response, local_time
+from cloud.functions.tables_out import OR_CSV, csv_response, local_time
 from cloud.security.guard import NotFoundError, operation, router
 from cloud.security.operations import Principal
 
@@ -70,7 +70,7 @@ async def resources(who: Annotated[Principal, operation("demand_response.resourc
     return await asyncio.to_thread(kept(given).resources, given.projects(who))
 
 
-@api.get("/demand-response/events", response_model=None)
+@api.get("/demand-response/events", response_model=None, responses=OR_CSV)
 async def events(who: Sees, given: Given, state: Annotated[str, Query(max_length=200, pattern=r"^[a-z,]*$")] = "", kind: Literal["", "order", "market"] = "", text: Annotated[Line, Query(max_length=64)] = "",
                  from_ms: Whole | None = None, to_ms: Whole | None = None, sort: Sort = "start_ms", descending: bool = True, offset: Whole = 0, limit: Annotated[int, Query(ge=1, le=500)] = 50,
                  format: Literal["json", "csv"] = "json") -> dict[str, Any] | Response:  # noqa: A002  the name callers know
@@ -195,7 +195,7 @@ async def choose(project_id: Whole, event: Whole, body: Choice, request: Request
     return await asyncio.to_thread(lambda: kept(given).choose(event, project_id, body.choice, body.depth, who.name))
 
 
-@api.get("/demand-response/statements", response_model=None)
+@api.get("/demand-response/statements", response_model=None, responses=OR_CSV)
 async def statements(who: Annotated[Principal, operation("demand_response.statement.read")], given: Given, project_id: Whole | None = None, event: Whole | None = None, offset: Whole = 0,
                      limit: Annotated[int, Query(ge=1, le=500)] = 50, format: Literal["json", "csv"] = "json") -> dict[str, Any] | Response:  # noqa: A002
     """What participants got, newest first: {rows, total}."""

@@ -17,7 +17,7 @@ from cloud.functions.devices.agents_identities import Identities
 from cloud.functions.devices.agents_view import identity_state
 from cloud.functions.params import Line, Whole
 from cloud.functions.services import Services, services
-from cloud.functions.tables_out import csv_response, local_time
+from cloud.functions.tables_out import OR_CSV, csv_response, local_time
 from cloud.security.guard import NotFoundError, operation, router
 from cloud.security.operations import Principal
 from protos.errors import KangError
@@ -69,7 +69,7 @@ def _agent(given: Services, who: Principal, agent_id: str) -> Identities:
     return _identities(given)
 
 
-@api.get("/agents", response_model=None)
+@api.get("/agents", response_model=None, responses=OR_CSV)
 async def agents(who: Sees, given: Given, project_id: Whole | None = None, format: Literal["json", "csv"] = "json",  # noqa: A002
                  language: Literal["zh", "en"] = "zh") -> list[dict[str, Any]] | Response:
     """Agents, their links and identities (边缘代理): admitted, online, spool, clock, suite of algorithms, certificate, state."""

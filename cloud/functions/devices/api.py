@@ -14,7 +14,7 @@ from cloud.functions.devices import state, views
 from cloud.functions.devices.listing import Filter, list_devices
 from cloud.functions.params import Whole
 from cloud.functions.services import Services, services
-from cloud.functions.tables_out import csv_response, local_time
+from cloud.functions.tables_out import OR_CSV, csv_response, local_time
 from cloud.security.guard import operation, router
 from cloud.security.operations import Principal
 from protos.points import BY_ID
@@ -41,7 +41,7 @@ async def project(project_id: Whole, who: SeesProjects, given: Given) -> dict[st
     return {**views.project_view(found), "profiles": profiles}
 
 
-@api.get("/devices", response_model=None)
+@api.get("/devices", response_model=None, responses=OR_CSV)
 async def devices(
         who: SeesDevices, given: Given, project_id: Whole | None = None, q: Annotated[str, Query(max_length=80)] = "",
         profile: Annotated[str, Query(max_length=60)] = "", condition: Annotated[str, Query(max_length=120)] = "", parent_id: Whole | None = None,

@@ -23,7 +23,7 @@ from cloud.functions.monitoring.rooms import rooms
 from cloud.functions.monitoring.stream import MAX_DEVICES, MAX_STREAMS, MAX_STREAMS_PER_SESSION, LiveStreams, StreamFullError
 from cloud.functions.params import Whole
 from cloud.functions.services import Services, services
-from cloud.functions.tables_out import csv_response, local_time
+from cloud.functions.tables_out import OR_CSV, csv_response, local_time
 from cloud.security.guard import NotFoundError, operation, router
 from cloud.security.operations import Principal
 from protos.points import BY_ID
@@ -62,7 +62,7 @@ async def latest(project_id: Whole, who: Annotated[Principal, operation("monitor
     return {"at_ms": given.now(), "columns": ["device_id", "point_id", "at_ms", "value", "quality"], "rows": [[v.device_id, v.point_id, v.at_ms, v.value, v.quality] for v in found if v.device_id in mine]}
 
 
-@api.get("/projects/{project_id}/history", response_model=None)
+@api.get("/projects/{project_id}/history", response_model=None, responses=OR_CSV)
 async def history(project_id: Whole, who: Annotated[Principal, operation("monitoring.history.read")], given: Given,
                   series: Annotated[str, Query(max_length=800)], start_ms: Whole, end_ms: Whole, resolution_s: Whole | None = None,
                   max_points: Annotated[int, Query(ge=10, le=20_000)] = 2000, format: Literal["json", "csv"] = "json",  # noqa: A002

@@ -22,7 +22,7 @@ from cloud.functions.remote_control.batches import MOST, BatchService, batch_id,
 from cloud.functions.remote_control.errors import BatchSizeError
 from cloud.functions.remote_control.runner import BatchRunner
 from cloud.functions.services import Services, services
-from cloud.functions.tables_out import csv_response, local_time
+from cloud.functions.tables_out import CsvResponse, csv_response, local_time
 from cloud.security.guard import NotFoundError, approval_digest, operation, router
 from cloud.security.operations import Principal
 from protos.arbitration import Authority
@@ -136,7 +136,7 @@ async def batches(request: Request, who: Sees, given: Given, state: Line = "", k
     return {"total": total, "offset": offset, "rows": rows}
 
 
-@api.get("/command-batches/export")
+@api.get("/command-batches/export", response_class=CsvResponse)
 async def export(request: Request, who: Annotated[Principal, operation("remote_control.batch.export")], given: Given, state: Line = "", kind: Line = "", text: Annotated[Line, Query(max_length=60)] = "",
                  project_id: Whole | None = None) -> Response:
     """The batches asked for as CSV, one line a device."""

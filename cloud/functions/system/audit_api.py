@@ -10,7 +10,7 @@ from fastapi import Depends, Query, Request, Response
 from cloud.functions.params import Whole
 from cloud.functions.services import Services, services
 from cloud.functions.system.audit_desk import AuditDesk, pages
-from cloud.functions.tables_out import csv_response, local_time
+from cloud.functions.tables_out import CsvResponse, csv_response, local_time
 from cloud.security.guard import Gate, NotFoundError, operation, router
 from cloud.security.operations import Principal
 
@@ -55,7 +55,7 @@ async def verify(_who: Annotated[Principal, operation("system.audit.verify")], g
     return await asyncio.to_thread(_desk(given).verify)
 
 
-@api.get("/audit/export.csv")
+@api.get("/audit/export.csv", response_class=CsvResponse)
 async def export(_who: Annotated[Principal, operation("system.audit.export")], given: Given, request: Request, filters: Annotated[Filters, Depends()]) -> Response:
     """The rows that match, as a table."""
     rows = _worded(request, await asyncio.to_thread(lambda: list(pages(given.journal.rows, filters.values))))

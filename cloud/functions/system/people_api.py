@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from cloud.functions.params import Line, Whole
 from cloud.functions.services import Services, services
 from cloud.functions.system.accounts import Access
-from cloud.functions.tables_out import csv_response, local_time
+from cloud.functions.tables_out import CsvResponse, csv_response, local_time
 from cloud.security.guard import Gate, NotFoundError, operation, router
 from cloud.security.operations import ADMINS, Principal, Role
 
@@ -132,7 +132,7 @@ async def people(who: Annotated[Principal, operation("system.person.read")], giv
     return {"total": total, "offset": wanted.offset, "rows": rows}
 
 
-@api.get("/people.csv")
+@api.get("/people.csv", response_class=CsvResponse)
 async def people_csv(who: Annotated[Principal, operation("system.person.export")], given: Given, wanted: Annotated[_Filter, Query()]) -> Response:  # noqa: ARG001
     """The same accounts as a table, all pages."""
     _, rows = await asyncio.to_thread(given.people.accounts.rows, **{**wanted.model_dump(), "offset": 0, "limit": 100_000})
