@@ -11,7 +11,7 @@ import hashlib
 import json
 import logging
 import math
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import Any, Final, NoReturn, TypeAlias
 
 import grpc
@@ -31,7 +31,7 @@ DAY_MS: Final = 86_400_000
 SPAN_MS: Final[Mapping[int, int]] = {0: DAY_MS, 60: 7 * DAY_MS, 900: 60 * DAY_MS, 3600: 240 * DAY_MS, 86_400: 3600 * DAY_MS}
 _SERIES: Final = 20
 _PATIENCE: Final = 5
-_CODES: Final = {400: grpc.StatusCode.INVALID_ARGUMENT, 401: grpc.StatusCode.UNAUTHENTICATED, 403: grpc.StatusCode.PERMISSION_DENIED, 404: grpc.StatusCode.NOT_FOUND,
+CODES: Final = {400: grpc.StatusCode.INVALID_ARGUMENT, 401: grpc.StatusCode.UNAUTHENTICATED, 403: grpc.StatusCode.PERMISSION_DENIED, 404: grpc.StatusCode.NOT_FOUND,
                  409: grpc.StatusCode.FAILED_PRECONDITION, 413: grpc.StatusCode.INVALID_ARGUMENT, 422: grpc.StatusCode.INVALID_ARGUMENT,
                  429: grpc.StatusCode.RESOURCE_EXHAUSTED, 503: grpc.StatusCode.UNAVAILABLE}
 Context: TypeAlias = grpc.aio.ServicerContext[Any, Any]
@@ -72,7 +72,7 @@ class Open(open_pb2_grpc.OpenServicer):
 
     async def Watch(self, request: pb.OpenWatchRequest, context: Context) -> AsyncIterator[pb.OpenEvent]:  # noqa: N802
         """Events as they come."""
-        told = CERTIFICATE.set(_certificate(context))
+        told = CERTIFICATE.set(certificate_of(context))
         try:
             async with _inner(self._app, context).ask("GET", "live", [("projects", ",".join(map(str, request.project_id))), ("devices", ",".join(map(str, request.device_id)))]) as answer:
                 if answer.status >= 400:
@@ -99,7 +99,7 @@ class Open(open_pb2_grpc.OpenServicer):
 
     async def _whole(self, context: Context, method: str, path: str, query: list[tuple[str, Any]] | None = None, body: Any = None, *, patient: bool = False) -> Any:
         """The answer as JSON; a refusal ends the call. `patient` waits out what asks for patience, a few times."""
-        told = CERTIFICATE.set(_certificate(context))
+        told = CERTIFICATE.set(certificate_of(context))
         try:
             for attempt in range(_PATIENCE + 1):
                 async with _inner(self._app, context).ask(method, path, query or [], body) as answer:
@@ -119,7 +119,7 @@ def _inner(app: ASGIApp, context: Context) -> Inner:
     return Inner(app, given, context.peer().removeprefix("ipv4:").removeprefix("ipv6:").rpartition(":")[0].strip("[]"))
 
 
-def _certificate(context: Context) -> str:
+def certificate_of(context: Context) -> str:
     """SHA-256 of what the caller presented, "" once it has ended: a connection may outlive its certificate, its calls may not."""
     pem = (context.auth_context().get("x509_pem_cert") or [b""])[0]
     try:
@@ -134,7 +134,7 @@ async def _refuse(context: Context, answer: Answered, document: Any) -> NoReturn
     trailing: list[tuple[str, str | bytes]] = [("kang-problem-bin", json.dumps(found, ensure_ascii=False).encode())]
     if "retry-after" in answer.headers:
         trailing.append(("retry-after", answer.headers["retry-after"]))
-    await context.abort(_CODES.get(answer.status, grpc.StatusCode.INTERNAL), f"{found.get('code', 'E-KANG')}: {found.get('en', '')}"[:500], tuple(trailing))
+    await context.abort(CODES.get(answer.status, grpc.StatusCode.INTERNAL), f"{found.get('code', 'E-KANG')}: {found.get('en', '')}"[:500], tuple(trailing))
     raise AssertionError  # abort never returns
 
 
@@ -153,8 +153,8 @@ def _command(view: dict[str, Any]) -> pb.OpenCommand:
     return pb.OpenCommand(id=str(view["id"]), state=str(view["state"]), document=json.dumps(view, ensure_ascii=False).encode())
 
 
-async def listen(app: Any, settings: Settings) -> grpc.aio.Server | None:
-    """Listen; None where it is switched off, or the installation has no certificate for it yet (made at the next `kang up`)."""
+async def listen(app: Any, settings: Settings, others: Sequence[Callable[[grpc.aio.Server], None]] = ()) -> grpc.aio.Server | None:
+    """Listen, with `others`' services beside ours; None where it is switched off, or the installation has no certificate for it yet (made at the next `kang up`)."""
     mine = settings.credentials
     if not settings.interfaces_grpc_port or not (mine / "interfaces.pem").exists():
         return None
@@ -163,6 +163,8 @@ async def listen(app: Any, settings: Settings) -> grpc.aio.Server | None:
     server = grpc.aio.server(options=[("grpc.max_receive_message_length", 1 << 20), ("grpc.so_reuseport", 0), ("grpc.keepalive_time_ms", 20_000), ("grpc.keepalive_timeout_ms", 10_000),
                                       ("grpc.max_connection_age_ms", 3_600_000), ("grpc.max_connection_age_grace_ms", 10_000), ("grpc.max_concurrent_streams", 100)])
     open_pb2_grpc.add_OpenServicer_to_server(Open(app), server)  # type: ignore[no-untyped-call]  # generated
+    for also in others:
+        also(server)
     server.add_secure_port(f"{settings.interfaces_host}:{settings.interfaces_grpc_port}", credentials)
     await server.start()
     log.info("interfaces listen for gRPC on %s:%d", settings.interfaces_host, settings.interfaces_grpc_port)

@@ -64,7 +64,7 @@ def status_of(error: KangError) -> int:
 def problem(error: KangError, status: int, request: str) -> dict[str, Any]:
     """The body of a problem answer."""
     return {"type": f"urn:kang:error:{error.code}", "title": error.code, "status": status, "detail": error.message("en"), "code": error.code,
-            "zh": error.message("zh"), "en": error.message("en"), "request_id": request}
+            "zh": error.message("zh"), "en": error.message("en"), "request_id": request, **({"field": str(error.values["field"])} if "field" in error.values else {})}
 
 
 def _answer(request: Request, error: KangError, status: int | None = None) -> Response:

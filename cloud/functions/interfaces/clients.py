@@ -95,6 +95,7 @@ class ClientService:
         self._ledger, self._table, self._now, self._monotonic = ledger, table, now, monotonic
         self._key = OKPKey.import_key(key)
         self._cache: dict[str, tuple[float, ExternalClient | None]] = {}
+        self._bearers: dict[str, tuple[float, str | None]] = {}
         self._buckets: dict[str, tuple[int, Bucket]] = {}
         self.uses: dict[str, Use] = {}
 
@@ -233,6 +234,27 @@ class ClientService:
         if certificate:
             claims["cnf"] = {"x5t#S256": thumbprint(certificate)}
         return jwt.encode({"alg": "Ed25519", "typ": "at+jwt"}, claims, self._key, algorithms=["Ed25519"])
+
+    async def bearer(self, certificate: str) -> str | None:
+        """A token for whoever presents a certificate a client is bound to: where the certificate alone is the identity (grid dispatch). None = nobody's.
+
+        Args:
+            certificate: SHA-256, hex, of what the connection really presented.
+        """
+        at, token = self._bearers.get(certificate, (-1e9, None))
+        if self._monotonic() - at <= _FRESH_S:
+            return token
+
+        def read() -> ExternalClient | None:
+            with self._ledger.read() as session:
+                return session.scalar(select(ExternalClient).where(ExternalClient.certificate == certificate, ExternalClient.disabled.is_(False)).limit(1))
+
+        row = await asyncio.to_thread(read) if certificate else None
+        if len(self._bearers) > 10_000:
+            self._bearers.clear()
+        made = None if row is None else self.mint(row, certificate)
+        self._bearers[certificate] = (self._monotonic(), made)
+        return made
 
     async def client(self, token: str, *, certificate: str = "") -> ExternalClient | None:
         """The client a token belongs to, None when the token is not good any more."""
