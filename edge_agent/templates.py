@@ -293,7 +293,7 @@ class _Reader:
 
     def template(self, at: _Cursor) -> Template:
         self._mapping(at, {"template", "version", "profile", "maker", "model", "name", "protocol", "link", "poll_s", "points", "sequences", "safe_state",
-                           "interlocks", "frost", "alarms", "sample_frame"})
+                           "interlocks", "frost", "alarms", "sample_frame", "dangerous"})  # dangerous: judged by the platform, which asks a second person
         protocol = self._choice(at.to("protocol"), PROTOCOLS)
         rows = self._list(at.to("points"))
         if not rows:

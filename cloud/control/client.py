@@ -81,6 +81,15 @@ class ControlClient:
         view: dict[str, Any] = (await self._call("resolve", {"id": command_id, "verified": verified, "actor": actor, "reason": reason}))["command"]
         return view
 
+    async def cancel(self, command_id: str, *, actor: str) -> bool:
+        """Call back a command that has not left yet; False when it may have.
+
+        Raises:
+            ControlRefusedError: there is no such command.
+            ControlUnavailableError: no answer.
+        """
+        return bool((await self._call("cancel", {"id": command_id, "actor": actor}))["cancelled"])
+
     async def plan(self, body: dict[str, Any]) -> list_[dict[str, Any]]:
         """Hand a plan over; returns where each agent's document stands. Fields: `cloud.control.plans.Plans.submit`.
 

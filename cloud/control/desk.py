@@ -148,6 +148,23 @@ class Desk:
             self.journal.audit(now_ms, "command.resolve", "control", f"command/{command_id}", actor, after, reason[:500], "portal")
         return self.view(command_id)
 
+    def cancel(self, command_id: str, *, actor: str, now_ms: int) -> bool:
+        """Call back a command that has surely not left yet; False when it may have.
+
+        Raises:
+            CommandGoneError: there is no such command.
+        """
+        row = self.journal.row(command_id)
+        if row is None:
+            raise CommandGoneError(id=command_id, state="-")
+        if row["state"] not in (State.ACCEPTED, State.QUEUED) or row["maybe_delivered"] or row["kind"] in SAFETY:
+            return False
+        with self.journal.transaction():
+            self.journal.move(command_id, State.REFUSED, now_ms, code="E-CMD-CANCELLED", detail=actor[:200])
+            self.journal.audit(now_ms, "command.cancel", "control", f"command/{command_id}", actor, State.REFUSED, "", "portal")
+        self._retry_ms.pop(command_id, None)
+        return True
+
     def view(self, command_id: str) -> dict[str, Any]:
         """One command.
 

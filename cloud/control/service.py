@@ -112,6 +112,9 @@ class Service:
         if what == "resolve":
             view = self.desk.resolve(str(body["id"]), verified=bool(body["verified"]), actor=str(body["actor"]), reason=str(body.get("reason", "")), now_ms=now_ms())
             return {"command": view, "_moved": [view["id"]]}
+        if what == "cancel":
+            cancelled = self.desk.cancel(str(body["id"]), actor=str(body["actor"]), now_ms=now_ms())
+            return {"cancelled": cancelled, "_moved": [str(body["id"])] if cancelled else []}
         if what == "plan":
             self.guard.permit()
             views = self.plans.submit(body, now_ms())

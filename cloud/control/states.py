@@ -39,7 +39,7 @@ FROM_STAGE: Final = {
 #: The platform's own moves; what an agent reports is taken by the order of its journal (`Result.index`).
 _MOVES: Final = {
     State.ACCEPTED: {State.QUEUED, State.SENT, State.EXPIRED, State.SUPERSEDED, State.REFUSED, State.UNKNOWN},
-    State.QUEUED: {State.SENT, State.EXPIRED, State.SUPERSEDED, State.UNKNOWN},
+    State.QUEUED: {State.SENT, State.EXPIRED, State.SUPERSEDED, State.REFUSED, State.UNKNOWN},
     State.SENT: {State.QUEUED, State.UNKNOWN, State.SUPERSEDED},
     State.RECEIVED: {State.UNKNOWN},
     State.EXECUTING: {State.UNKNOWN},

@@ -217,6 +217,9 @@ class CommandBus(Protocol):
     async def resolve(self, command_id: str, *, verified: bool, actor: str, reason: str) -> dict[str, Any]:
         """A person resolves an `unknown`."""
         ...
+    async def cancel(self, command_id: str, *, actor: str) -> bool:
+        """Call back a command that has surely not left yet; False when it may have."""
+        ...
     async def plans(self, project_id: int) -> list_[dict[str, Any]]:
         """Where the newest plan of each agent stands: {agent_id, version, plan_id, start_ms, end_ms, state: waiting|held|refused, held_ms, refused}."""
         ...

@@ -130,6 +130,20 @@ def test_an_agent_that_was_never_reached_gives_queued_then_expired(desk: Desk) -
     assert state(desk, view["id"]) == State.EXPIRED
 
 
+@pytest.mark.parametrize(("outcome", "gone"), [("", True), ("offline", True), ("maybe", False), ("sent", False)])
+def test_only_what_surely_has_not_left_can_be_called_back(desk: Desk, outcome: str, gone: bool) -> None:
+    view, _ = desk.submit(wish(), 0)
+    if outcome:
+        desk.attempted(view["id"], outcome, 10)
+    assert desk.cancel(view["id"], actor="op", now_ms=20) is gone
+    assert desk.waits(view["id"]) is not gone
+    if gone:
+        assert (state(desk, view["id"]), desk.view(view["id"])["code"]) == (State.REFUSED, "E-CMD-CANCELLED")
+        assert desk.cancel(view["id"], actor="op", now_ms=30) is False
+    with pytest.raises(CommandGoneError):
+        desk.cancel("nothing", actor="op", now_ms=40)
+
+
 @pytest.mark.parametrize("outcome", ["sent", "maybe"])
 def test_what_may_have_arrived_is_unknown_then_handed_to_a_person_then_told_by_the_agent(desk: Desk, outcome: str) -> None:
     view, _ = desk.submit(wish(), 0)

@@ -11,6 +11,8 @@ import httpx
 import pytest
 
 from cloud.core.ports import CommandRequest
+from cloud.functions.devices.errors import TemplateError
+from cloud.functions.devices.service import DeviceService, NewDevice
 from cloud.functions.remote_control.batches import BatchService, dangerous
 from cloud.functions.remote_control.runner import BatchRunner
 from cloud.ledger import Ledger
@@ -118,6 +120,21 @@ def test_power_and_what_a_template_marks_need_a_second_person_too() -> None:
     assert dangerous(request, document) is not None and dangerous(request, {}) is None
     assert dangerous(CommandRequest(1, 2, "hold", BY_KEY["enable_command"].id, 0.0), document) is not None
     assert dangerous(CommandRequest(1, 2, "release", BY_KEY["enable_command"].id), document) is None
+
+
+async def test_what_a_template_marks_is_refused_to_one_person_alone_and_waits_for_two(site: Site, operator: httpx.AsyncClient, ledger: Ledger) -> None:
+    boiler = next(d for d in site.directory.devices(site.projects["cuihu"]) if d.code == "EB1")
+    document = dict(site.directory.template(boiler.template) or {})
+    with pytest.raises(TemplateError, match="dangerous"):
+        DeviceService(ledger).register_template({**document, "version": 90, "dangerous": ["explode"]})
+    DeviceService(ledger).register_template({**document, "version": 91, "dangerous": ["start"]})
+    device = DeviceService(ledger).register_devices(boiler.project_id, [NewDevice("EB9", "九号", "Nine", boiler.agent_id, str(document["template"]), rated_kw=90.0)])["EB9"]
+    site.directory.refresh()
+    start = {"device_id": device, "kind": "start", "reason": "cold"}
+    assert (await operator.post("commands", json=start, headers={"Idempotency-Key": uuid.uuid4().hex})).json()["code"] == "E-COMMAND-FOUR-EYES"
+    assert (await operator.post("commands", json={**start, "kind": "stop"}, headers={"Idempotency-Key": uuid.uuid4().hex})).status_code == 202
+    made = (await send(operator, {"device_ids": [device], "kind": "start", "reason": "cold"})).json()
+    assert made["state"] == "pending" and "template" in made["second"][0]["en"]
 
 
 async def test_what_is_not_sent_can_be_cancelled_and_stays_unsent(site: Site, operator: httpx.AsyncClient, clock: Clock) -> None:

@@ -245,6 +245,13 @@ class FakeCommands:
     async def plans(self, project_id: int) -> _list[dict[str, Any]]:
         return []
 
+    async def cancel(self, command_id: str, *, actor: str) -> bool:
+        row = self.rows[command_id]
+        if row["state"] != "accepted":
+            return False
+        row.update(state="refused", code="E-CMD-CANCELLED", detail=actor)
+        return True
+
     async def resolve(self, command_id: str, *, verified: bool, actor: str, reason: str) -> dict[str, Any]:
         row = self.rows[command_id]
         row.update(state="verified" if verified else "failed", detail=f"{actor}: {reason}")

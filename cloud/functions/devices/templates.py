@@ -18,6 +18,8 @@ from cloud.core.ports import AlarmRule, DeviceInfo, PointSetting
 from cloud.functions.devices.errors import TemplateError
 from protos.points import BY_ID, BY_KEY, Kind
 
+#: Acts that a template may mark as dangerous, beside its points: a second person must agree.
+ACTS = ("start", "stop", "pulse", "lock", "unlock")
 SEVERITIES = ("critical", "major", "minor", "warning", "info")
 
 
@@ -59,6 +61,9 @@ def read_template(document: Mapping[str, Any]) -> Template:
         if setting.point_id in points:
             raise _wrong(name, f"points[{k}].point", "测点重复", f"'{BY_ID[setting.point_id].key}' is given twice")
         points[setting.point_id] = setting
+    for word in document.get("dangerous") or ():
+        if word not in ACTS and (word not in BY_KEY or BY_KEY[word].id not in points):
+            raise _wrong(name, "dangerous", f"“{word}”既不是操作也不是本模板的测点", f"'{word}' is neither an act nor a point of this template")
     alarms = tuple(_alarm(name, f"alarms[{k}]", row, points) for k, row in enumerate(document.get("alarms") or ()))
     if len({rule.id for rule in alarms}) != len(alarms):
         raise _wrong(name, "alarms", "报警 id 重复", "an alarm id is given twice")

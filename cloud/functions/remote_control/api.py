@@ -14,7 +14,9 @@ from cloud.core.ports import CommandRequest, DeviceInfo
 from cloud.functions.devices.state import by_device
 from cloud.functions.params import Line, Whole
 from cloud.functions.remote_control import service
+from cloud.functions.remote_control.batches import dangerous
 from cloud.functions.remote_control.endings import told
+from cloud.functions.remote_control.errors import FourEyesError
 from cloud.functions.services import Services, services
 from cloud.security.guard import NotFoundError, operation, router
 from cloud.security.operations import Principal
@@ -57,6 +59,9 @@ async def submit(body: Wish, key: Key, request: Request, who: Annotated[Principa
     device, point = given.device(who, body.device_id), BY_ID.get(body.point_id)
     request.state.target = f"{device.code} {body.kind}" + (f" {point.key}" if point else "") + ("" if body.value is None else f" = {body.value:g}")
     wish, _, _ = await _checked(given, who, body, key)
+    two = dangerous(wish, given.directory.template(device.template) or {})
+    if two is not None:
+        raise FourEyesError(reason_zh=two["zh"], reason_en=two["en"])
     return _named(given, await given.commands.submit(wish))
 
 

@@ -171,10 +171,10 @@ async def release(batch: Identity, request: Request, who: Annotated[Principal, o
 
 @api.post("/command-batches/{batch}/cancel")
 async def cancel(batch: Identity, request: Request, who: Annotated[Principal, operation("remote_control.batch.cancel")], given: Given) -> dict[str, Any]:
-    """Send no more of it; what was sent is followed to its end."""
+    """Send no more of it and call back what still waits for its site; what was sent is followed to its end."""
     await _mine(request, who, batch)
     request.state.target = f"command_batch/{batch}"
-    await asyncio.to_thread(_service(request).cancel, batch, who.name)
+    await _runner(request).cancel(batch, who.name)
     return _shown(given, who, await _mine(request, who, batch))
 
 

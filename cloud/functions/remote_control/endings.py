@@ -52,6 +52,7 @@ ENDINGS: Mapping[str, tuple[str, str]] = {
     "not_written": ("期限内未能写入设备；请检查设备与通信", "It could not be written to the device in time; check the device and its link"),
     "resolved": ("人工处置（{0}）", "Settled by a person ({0})"),
     "E-CMD-NEWER": ("已被更新的指令取代", "A newer command took its place"),
+    "E-CMD-CANCELLED": ("下发前已取消（{0}），设备未动作", "It was cancelled before it left ({0}); nothing was done"),
     "E-CMD-OFFLINE": ("现场装置离线，指令排队等待", "The site is offline; the command waits"),
     "E-CMD-DEADLINE": ("期限内未能送达，已失效，设备未动作；仍需要时请重新下发", "It could not be delivered in time and has expired; nothing was done. Send it again if it is still wanted"),
     "E-CMD-NO-RECEIPT": ("可能已送达但没有回执，结果未知；请核实后处置", "It may have arrived but nothing came back; the outcome is not known: look, then settle it"),

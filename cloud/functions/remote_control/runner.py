@@ -18,6 +18,7 @@ from cloud.functions.devices.directory import LedgerDirectory
 from cloud.functions.devices.state import by_device
 from cloud.functions.remote_control import service
 from cloud.functions.remote_control.batches import ENDED, BatchService, restorable
+from cloud.functions.remote_control.endings import ending
 from cloud.functions.remote_control.errors import BatchError, RestoreError
 from cloud.security.operations import Principal
 from protos.errors import KangError
@@ -118,7 +119,10 @@ class BatchRunner:
             views = await asyncio.gather(*(self._commands.get(i["command_id"]) for i in going[k:k + TOGETHER]))
             for item, view in zip(going[k:k + TOGETHER], views, strict=True):
                 if view is not None and view["state"] != item["state"]:
-                    await self._note(batch["id"], item["n"], state=view["state"], code=view.get("code") or "", readback=view.get("readback"))
+                    device, code = self._directory.device(item["device_id"]), str(view.get("code") or "")
+                    why = ending(code, str(view.get("detail") or ""), self._directory.template(device.template) if device is not None else None)
+                    state = "cancelled" if code == "E-CMD-CANCELLED" else view["state"]
+                    await self._note(batch["id"], item["n"], state=state, code=code, readback=view.get("readback"), why=why)
 
     async def _judge(self, batch: Mapping[str, Any]) -> bool:
         """After a failure: go on, stop, or put back what was done, as the batch was asked to. True = something has changed, look again."""
@@ -126,7 +130,7 @@ class BatchRunner:
         if policy == "go_on" or not any(i["state"] in _BAD for i in batch["items"]):
             return False
         if not batch["cancelled_by"]:
-            await asyncio.to_thread(self.batches.cancel, batch["id"], "-")
+            await self.cancel(batch["id"], "-")
             return True
         if policy == "restore" and batch["restored_by"] is None and batch["cancelled_by"] == "-" and all(i["state"] in ENDED for i in batch["items"]):
             who = Principal(batch["actor_id"], batch["actor"], batch["actor"], frozenset(), None, None, "", "")
@@ -135,6 +139,18 @@ class BatchRunner:
             except RestoreError as error:
                 log.info("batch %s: %s", batch["id"][:8], error)
         return False
+
+    async def cancel(self, identity: str, by: str) -> None:
+        """Send no more of a batch, and call back what the command service has not sent yet.
+
+        Raises:
+            BatchStateError: it has ended already.
+        """
+        for command_id in await asyncio.to_thread(self.batches.cancel, identity, by):
+            try:
+                await self._commands.cancel(command_id, actor=by)
+            except KangError as error:  # it goes its way, and is followed
+                log.warning("command %s was not called back: %s", command_id[:8], error)
 
     async def restore(self, batch: Mapping[str, Any], who: Principal, *, reason: str) -> dict[str, Any]:
         """Put back what a batch changed, as a batch of its own.
