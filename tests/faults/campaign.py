@@ -27,7 +27,7 @@ from cloud.installation import prepare
 from tests.faults.books import Books, ReadingBooks
 from tests.faults.commander import Commander
 
-TARGETS = ("agent", "nats", "host", "gcs", "raylet", "store", "control", "gateway", "portal", "stack", "jetstream")
+TARGETS = ("agent", "nats", "host", "gcs", "raylet", "store", "control", "gateway", "portal", "audit", "planner", "stack", "jetstream")
 RESULTS = Path("build/results/faults.json")
 
 
@@ -101,7 +101,7 @@ class Campaign:
             if process is not None:
                 os.kill(process, signal.SIGKILL)
         elif target == "stack":
-            for name in ("nats", "store", "control", "gateway", "ray", "runtime", "portal", *(f"agent-{a.agent_id}" for a in self.agents)):
+            for name in ("nats", "store", "control", "gateway", "ray", "runtime", "portal", "audit", "planner", *(f"agent-{a.agent_id}" for a in self.agents)):
                 self._quietly(lambda n=name: os.killpg(supervisor.pid(n), signal.SIGKILL))  # type: ignore[misc]
         elif target == "jetstream":
             child = next(c for c in supervisor.children() if c.name == "nats")
