@@ -33,6 +33,7 @@ from cloud.functions.devices.directory import LedgerDirectory
 from cloud.functions.economic_operation.commitments import Commitment
 from cloud.functions.economic_operation.rolling import Rolling
 from cloud.functions.economic_operation.service import EconomicService, Setting
+from cloud.functions.economic_operation.site import site
 from cloud.functions.economic_operation.weather import File, OpenMeteo, Provider
 from cloud.historian.client import ClickHouse, HistorianQueryError, HistorianUnavailableError
 from cloud.historian.reader import Reader
@@ -166,6 +167,9 @@ class Planning:
             if plain is not None:
                 found = await asyncio.to_thread(optimised, plain.community, plain.grid_kw.tolist(), plain.start_ms, now, least)
                 self._offered[project.id] = mark
+            elif not site(project.id, project.heated_area_m2, self._directory.devices(project.id)).sources:
+                self._offered[project.id] = (now, mark[1])
+                continue  # nothing a box could lower by itself
             else:
                 drawn = await just_before(self._historian, meter_of(project, self._directory.devices(project.id)), now)
                 self._offered[project.id] = (now, mark[1])

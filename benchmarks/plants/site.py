@@ -59,8 +59,18 @@ def site(key: str, *, device_ids: Mapping[str, int], project_id: int, agent_id: 
         if d.ct_ratio != 1.0:
             row |= {"ct_ratio": d.ct_ratio, "pt_ratio": 1.0}
         rows.append(row)
+    rules = _grid_limit(community, device_ids)
     return {"project_id": project_id, "agent_id": agent_id, "partitions": partitions, "state_dir": state_dir, "credentials_dir": credentials_dir, "uplink": dict(uplink),
-            "cycle_s": cycle_s, "linger_s": linger_s, "batch_readings": batch_readings, "heartbeat_s": heartbeat_s, "channels": channels, "devices": rows}
+            "cycle_s": cycle_s, "linger_s": linger_s, "batch_readings": batch_readings, "heartbeat_s": heartbeat_s, "channels": channels, "devices": rows, **({"rules": rules} if rules else {})}
+
+
+def _grid_limit(community: Community, device_ids: Mapping[str, int]) -> list[dict[str, Any]]:
+    """The box keeps the site below the caps of its plan by itself, where there are sources to lower and a meter to look at."""
+    devices = {d.code: (d, load(d.template)) for d in community.image.devices}
+    meter = next((code for code, (_, t) in devices.items() if t.profile == "transformer"), None)
+    members = [{"target": {"device": device_ids[code], "point": "power_limit_setpoint"}, "power": {"device": device_ids[code], "point": "active_power"}, "rated_kw": d.rated_kw, "stages": int(d.attributes.get("stages", 0))}
+               for code, (d, t) in devices.items() if t.profile in ("electric_boiler", "heat_pump")]
+    return [{"kind": "grid_limit", "id": "grid-limit", "meter": {"device": device_ids[meter], "point": "active_power"}, "members": members}] if meter and members else []
 
 
 def control_url(port_base: int) -> str:

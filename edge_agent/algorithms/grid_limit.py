@@ -18,6 +18,8 @@ STALE_MS: Final = 30_000
 MARGIN: Final = 0.02
 #: How fast caps may rise again, share of the cap per minute: a rebound is as unwelcome as a miss.
 RISE_PER_MIN: Final = 0.25
+#: When no cap stands any more, limits are put back to what the sources can do, for so long; a device keeps what was written last.
+RESTORE_MS: Final = 180_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +30,7 @@ class Shed:
         target: its power limit (kW) or stage command.
         power: where its draw is read, kW.
         rated_kw: at full load.
-        stages: number of stages when `target` is a stage command, 0 = a limit in kW.
+        stages: number of stages, 0 = it follows any kW. A limit in kW of a staged source is cut to whole stages, so that others get what it cannot use.
         floor_kw: never lowered below this (frost minimum, security load).
         first: lowered first among those with the smallest number.
     """
@@ -39,6 +41,11 @@ class Shed:
     stages: int = 0
     floor_kw: float = 0.0
     first: int = 0
+
+    @property
+    def by_stage(self) -> bool:
+        """True when `target` takes a number of stages."""
+        return self.stages > 0 and self.target.spec.key == "stage_command"
 
 
 @dataclass(slots=True)
@@ -54,9 +61,12 @@ class GridLimit:
     members: tuple[Shed, ...]
     contract_kw: float = math.inf
     authority: Authority = Authority.EDGE_ALGORITHM
+    #: Values beside the bounds, in the weakest authority: limits follow a cap that rises, and are put back when it is gone.
+    followed: Wishes = field(default_factory=dict, init=False)
     _base_kw: float | None = field(default=None, init=False)
     _caps: dict[int, float] = field(default_factory=dict, init=False)
     _at_ms: int = field(default=0, init=False)
+    _restore_ms: int = field(default=0, init=False)
 
     def decide(self, given: Given) -> Wishes:
         """Caps of the members; {} when no cap stands."""
@@ -65,7 +75,10 @@ class GridLimit:
             cap, by = given.grid_cap_kw, given.grid_cap_by
         if not math.isfinite(cap):
             self._caps.clear()
+            restoring = given.now.mono_ms < self._restore_ms
+            self.followed = {m.target.slot: wish(self.id, given, Authority.EDGE_ALGORITHM, value=m.target.clamp(m.rated_kw), reason="grid cap is over") for m in self.members if restoring and not m.by_stage}
             return {}
+        self._restore_ms = given.now.mono_ms + RESTORE_MS
         draws = {k: m.power.value(given.now, given.images, STALE_MS) for k, m in enumerate(self.members)}
         metered = self.meter.value(given.now, given.images, STALE_MS)
         if metered is not None and all(d is not None for d in draws.values()):
@@ -80,6 +93,7 @@ class GridLimit:
                 caps[k] = min(caps[k], self._caps[k] + rise * m.rated_kw / max(1e-9, sum(x.rated_kw for x in self.members)))
         self._caps, self._at_ms = caps, given.now.mono_ms
         reason = f"grid cap {cap:.0f} kW" + ("" if metered is not None else ", meter silent")
+        self.followed = {m.target.slot: wish(self.id, given, Authority.EDGE_ALGORITHM, value=m.target.clamp(caps[k]), reason=reason) for k, m in enumerate(self.members) if not m.by_stage}
         return {m.target.slot: wish(self.id, given, by, high=m.target.clamp(_level(m, caps[k])), reason=reason) for k, m in enumerate(self.members)}
 
     def _share(self, room: float) -> dict[int, float]:
@@ -108,4 +122,4 @@ class GridLimit:
 
 
 def _level(member: Shed, kw: float) -> float:
-    return math.floor(kw / (member.rated_kw / member.stages) + 1e-9) if member.stages else kw
+    return math.floor(kw / (member.rated_kw / member.stages) + 1e-9) if member.by_stage else kw

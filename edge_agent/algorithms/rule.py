@@ -106,7 +106,7 @@ class Rules:
                 self.failed[rule.id] = f"{type(error).__name__}: {error}"[:200]
                 continue
             self.failed.pop(rule.id, None)
-            for slot, hold in found.items():
+            for slot, hold in (*found.items(), *getattr(rule, "followed", {}).items()):
                 out.setdefault(slot, []).append(hold)
         self.wishes = out
 

@@ -6,6 +6,7 @@ Holds nothing that cannot be found again in the ledger and the historian. Must n
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import datetime as dt
 import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -157,7 +158,7 @@ class Desk:
         now = self._now()
         project = self._directory.project(resource["project_id"])
         if project is not None and (order.baseline == REALTIME or not resource["base"]) and order.start_ms - now < 3_600_000:
-            seen = await just_before(self._historian, meter_of(project, self._directory.devices(project.id)), min(now, order.start_ms))
+            seen = await just_before(self._historian, meter_of(project, self._directory.devices(project.id)), min(now, order.start_ms), most=order.target == "limit")
             if seen is not None:
                 return np.full(len(pieces.starts), seen)
         return series(pieces.starts, resource["base"], float(resource["base_kw"]))
@@ -191,13 +192,15 @@ class Desk:
             offers = [_again(o, held.get(o.project_id), watch.taken.get(o.project_id), pieces) for o in offers]
         base = np.sum([o.base_kw for o in offers], axis=0) if offers else np.zeros(len(pieces.starts))
         point = event["outcome"].get("setpoint")
-        wanted = np.array([point["kw"] if point and end > now else order.wanted_kw(t) for t, end in zip(pieces.starts, pieces.edges_ms[1:], strict=True)])
+        wanted = asked = np.array([point["kw"] if point and end > now else order.wanted_kw(t) for t, end in zip(pieces.starts, pieces.edges_ms[1:], strict=True)])
         if order.target == "limit":
             wanted = np.maximum(0.0, base - wanted)
         if order.kind is Kind.MARKET:
             wanted = np.minimum(wanted, float(event["outcome"].get("cleared", {}).get("kw", 0.0)))
         began = asyncio.get_running_loop().time()
         found = await asyncio.to_thread(allocate, offers, wanted, pieces.hours)
+        if order.target == "limit":
+            found = _within(found, offers, asked)
         detail = {"projects": len(found.cap_kw), "asked_kw": round(float(wanted.max(initial=0.0)), 1), "kw": round(float(found.total_kw.mean()), 1), "short_kw": round(float(found.short_kw.max(initial=0.0)), 1),
                   "seconds": round(asyncio.get_running_loop().time() - began, 3), **({"taken": {str(k): round(v, 1) for k, v in watch.taken.items()}} if watch else {})}
         rows = await asyncio.to_thread(self._rows, order, found, offers, pieces, {k: held[k] for k in watch.taken if k in held} if watch else {}, watch.taken if watch else {})
@@ -319,6 +322,18 @@ def _again(offer: Offer, held: Mapping[str, Any] | None, taken: float | None, pi
         return Offer(offer.project_id, base, offer.down_kw, offer.forced_kw, offer.yuan_kwh)
     kw = max(0.0, taken)
     return Offer(offer.project_id, np.maximum(0.0, base - kw), 0.0, 0.0, 0.0)
+
+
+def _within(found: Allocation, offers: Sequence[Offer], limit_kw: Array) -> Allocation:
+    """A limit binds whatever is drawn now: what is left of it is shared by what each draws, so that the caps add up to it."""
+    caps = [np.asarray(found.cap_kw.get(o.project_id, o.base_kw), np.float64) for o in offers]
+    if not caps:
+        return found
+    left = np.maximum(0.0, limit_kw - np.sum(caps, axis=0))
+    base = np.array([o.base_kw for o in offers])
+    whole = base.sum(axis=0)
+    share = np.divide(base, whole, out=np.full_like(base, 1 / len(offers)), where=whole > 0)
+    return dataclasses.replace(found, cap_kw={o.project_id: cap + left * part for o, cap, part in zip(offers, caps, share, strict=True)}, kw={o.project_id: found.kw.get(o.project_id, 0.0) for o in offers})
 
 
 def _caps(held: Mapping[str, Any], pieces: Segments) -> Array:

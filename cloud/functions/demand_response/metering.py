@@ -76,10 +76,10 @@ async def minutes(historian: Historian, meter: Meter, start_ms: int, end_ms: int
     return out
 
 
-async def just_before(historian: Historian, meter: Meter, at_ms: int) -> float | None:
-    """Mean draw of the quarter of an hour before a moment, None when it was not told."""
+async def just_before(historian: Historian, meter: Meter, at_ms: int, *, most: bool = False) -> float | None:
+    """Mean draw of the quarter of an hour before a moment (`most`: of its highest minute), None when it was not told."""
     seen = await minutes(historian, meter, at_ms - 15 * MINUTE_MS, at_ms)
-    return float(np.nanmean(seen)) if np.isfinite(seen).any() else None
+    return float(np.nanmax(seen) if most else np.nanmean(seen)) if np.isfinite(seen).any() else None
 
 
 class Baselines:

@@ -20,7 +20,7 @@ from edge_agent.clock import Now
 from edge_agent.commands.desk import Device, Image
 from edge_agent.errors import SiteError
 from edge_agent.templates import builtin
-from protos.arbitration import Authority
+from protos.arbitration import Authority, decide
 
 T0 = 1_795_000_000_000
 CURVE = ((-20.0, 60.0), (0.0, 48.0), (15.0, 35.0))
@@ -182,6 +182,27 @@ def test_caps_rise_slowly_so_that_there_is_no_rebound() -> None:
     before = sum(h.high for h in rule.decide(at(mono_s=105, cap=200.0, d9_active_power=190.0, d1_active_power=20.0, d2_active_power=150.0)).values())
     after = sum(h.high for h in rule.decide(at(mono_s=110, cap=400.0, d9_active_power=190.0, d1_active_power=20.0, d2_active_power=150.0)).values())
     assert before < after <= before + 0.25 * 400 * 5 / 60 + 0.5
+
+
+def test_limits_follow_a_cap_that_rises_and_are_put_back_when_it_is_gone() -> None:
+    rules = Rules([limit()])
+    drawn = {"d9_active_power": 300.0, "d1_active_power": 100.0, "d2_active_power": 180.0}
+    for n in range(60):
+        rules.run(at(mono_s=100 + 5 * n, cap=300.0 if n < 30 else 360.0, by=Authority.GRID_ORDER, **drawn))
+    bound, follows = rules.holds(1)["power_limit_setpoint"]
+    assert (bound.authority, follows.authority) == (Authority.GRID_ORDER, Authority.EDGE_ALGORITHM)
+    assert decide(rules.holds(1)["power_limit_setpoint"], T0).value == bound.high == follows.value
+    assert (bound.high or 0.0) > 100.0
+    rules.run(at(mono_s=500, **drawn))
+    assert [h.value for h in rules.holds(1)["power_limit_setpoint"]] == [180.0], "a device keeps what was written last"
+    rules.run(at(mono_s=900, **drawn))
+    assert rules.holds(1) == {}
+
+
+def test_a_limit_of_a_staged_source_is_whole_stages_in_kw() -> None:
+    members = tuple(Shed(reach(k, "power_limit_setpoint"), Look(k, "active_power"), 180.0, 6) for k in (1, 2))
+    wishes = GridLimit("limit", Look(9, "active_power"), members).decide(at(cap=130.0, d9_active_power=360.0, d1_active_power=180.0, d2_active_power=180.0))
+    assert sorted(h.high or 0.0 for h in wishes.values()) == [60.0, 60.0]
 
 
 def test_a_standing_contract_is_kept_without_any_plan_and_the_lower_cap_counts() -> None:
