@@ -120,7 +120,7 @@ async def measure(home: Path) -> dict[str, Any]:
                             f"toDateTime64({now / 1000:.0f} - number * 10, 3, 'UTC'), sin(number / 100), 0, 1 FROM numbers(200000)")
         service = ClientService(ledger, keys.signing_pem(settings.credentials / "api-token.ed25519"), operation_table)
         tokens = {}
-        for name, priority in (("dispatch", 0), ("batch", 9), ("everybody", 5)):
+        for name, priority in (("dispatch", 0), ("batch", 9), ("everybody", 2)):
             view, secret = service.register(name, SCOPE, rate=10_000, burst=100_000, priority=priority)
             tokens[name] = service.token(view["id"], secret)["access_token"]
         url = f"http://127.0.0.1:{settings.portal_port}/api/v1/"

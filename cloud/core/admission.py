@@ -1,7 +1,7 @@
 """Admission: who is let in next when there are fewer slots than callers. One queue discipline, for coroutines and for threads.
 
 Classes: 0 safety and dispatch, 1 control, 2 operators, 3 customers, 5 third parties, 9 batch. The lowest number goes first, within a class the
-longest waiting; who has waited five seconds gets every fourth slot, so nobody starves. Must not know: HTTP, queries.
+longest waiting; who has waited five seconds gets every fourth slot, so nobody starves. The less urgent a class, the fewer slots it may fill. Must not know: HTTP, queries.
 """
 
 from __future__ import annotations
@@ -50,7 +50,8 @@ class Queue:
 
     Attributes:
         capacity: slots.
-        reserved: of these, kept free for classes up to `CONTROL`.
+        reserved: of these, kept free from each step of urgency for the more urgent: operators and customers leave so many to `CONTROL` and
+            stronger, third parties twice, batch thrice as many; one slot is open to everybody.
         aging_s: seconds after which a waiter may not be passed by for ever.
         most: waiters at most.
         fifo: True ignores classes (what the benchmark compares with).
@@ -66,14 +67,17 @@ class Queue:
     granted: dict[int, int] = field(default_factory=dict)
     _queues: dict[int, deque[Waiter]] = field(default_factory=dict)
     _waiting: int = 0
-    _turn: int = 0
+    _turn: int = 0  # slots given so far
 
     def __len__(self) -> int:
         return self._waiting
 
     def free(self, priority: int) -> bool:
         """May this class take a slot now?"""
-        return self.taken < self.capacity - (self.reserved if priority > CONTROL and not self.fifo else 0)
+        if self.fifo or not self.reserved:
+            return self.taken < self.capacity
+        steps = 0 if priority <= CONTROL else 1 if priority <= CUSTOMER else 2 if priority < BATCH else 3
+        return self.taken < max(1, self.capacity - self.reserved * steps)
 
     def take(self, priority: int) -> bool:
         """Take a slot at once when there is one and nobody is to go first."""
@@ -126,21 +130,20 @@ class Queue:
             waiter.wake(True)
 
     def _next(self, now: float) -> Waiter | None:
-        heads = [(cls, queue) for cls, queue in sorted(self._queues.items()) if queue]
-        allowed = [(cls, queue) for cls, queue in heads if self.free(queue[0].priority)]
-        if not allowed:
-            return None
-        aged = [(queue[0].since, cls, queue) for cls, queue in allowed if now - queue[0].since >= self.aging_s]
-        self._turn += 1
-        if aged and self._turn % _AGED_SHARE == 0:
-            return min(aged, key=lambda entry: entry[0])[2].popleft()
-        return allowed[0][1].popleft()
+        heads = [queue for _, queue in sorted(self._queues.items()) if queue]
+        if self._turn % _AGED_SHARE == _AGED_SHARE - 1:  # who waited too long is let in as a customer would be, or the less urgent would starve behind their own fewer slots
+            aged = [queue for queue in heads if now - queue[0].since >= self.aging_s and self.free(min(queue[0].priority, CUSTOMER))]
+            if aged:
+                return min(aged, key=lambda queue: queue[0].since).popleft()
+        allowed = next((queue for queue in heads if self.free(queue[0].priority)), None)
+        return allowed.popleft() if allowed else None
 
     def _class(self, priority: int) -> int:
         return 0 if self.fifo else priority
 
     def _count(self, priority: int) -> None:
         self.taken += 1
+        self._turn += 1
         self.granted[priority] = self.granted.get(priority, 0) + 1
 
 

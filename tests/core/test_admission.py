@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cloud.core.admission import BATCH, CONTROL, SAFETY, THIRD_PARTY, BusyError, Gate, Queue, ThreadGate, Waiter
+from cloud.core.admission import BATCH, CONTROL, CUSTOMER, SAFETY, THIRD_PARTY, BusyError, Gate, Queue, ThreadGate, Waiter
 
 
 @pytest.mark.point("32")
@@ -86,6 +86,26 @@ async def test_a_reserved_slot_is_for_control_only() -> None:
     assert gate.queue.take(BATCH)
     assert not gate.queue.take(BATCH)
     assert gate.queue.take(CONTROL)
+
+
+def test_the_less_urgent_a_class_the_fewer_slots_it_may_fill() -> None:
+    for priority, most in ((CONTROL, 4), (CUSTOMER, 3), (THIRD_PARTY, 2), (BATCH, 1)):
+        queue = Queue(4, reserved=1)
+        assert sum(queue.take(priority) for _ in range(10)) == most
+
+
+def test_a_class_with_few_slots_does_not_starve_behind_others_that_keep_theirs_full() -> None:
+    queue, let_in = Queue(4, reserved=1, aging_s=5), list[float]()
+    queue.take(CUSTOMER)
+    queue.take(CUSTOMER)
+    for k in range(3):
+        queue.push(Waiter(BATCH, float(k), lambda _ok, k=k: let_in.append(k)))
+    for now in range(60):  # customers come and go, two are always inside: the one slot that is batch's own is never free
+        queue.take(CUSTOMER)
+        queue.release(float(now))
+        while queue.taken > 2:
+            queue.release(float(now))
+    assert let_in == [0, 1, 2]
 
 
 @settings(max_examples=60, deadline=None)
