@@ -74,7 +74,7 @@ bench: bench-data bench-commands bench-optimizers  ## every benchmark there is
 bench-data: build  ## the data plane as ratios; QUICK=1 for a smaller run
 	@$(BIN)/python -m benchmarks.data
 
-bench-optimizers: env  ## optimizers against PuLP, CBC, scipy, linopy, PyPSA and oemof on the same model; ROWS=B1,B2, QUICK=1
+bench-optimizers: env  ## optimizers against PuLP, CBC, scipy, linopy, PyPSA, oemof, EMHASS, FlexMeasures, OpenDSM and FMPy; ROWS=B1,B2, QUICK=1
 	@$(BIN)/python -m benchmarks.optimizers $(if $(ROWS),--rows $(ROWS))
 
 bench-commands: build  ## command round trips against bare NATS and bare gRPC
