@@ -29,6 +29,7 @@ from cloud.functions.monitoring.operations import OPERATIONS as MONITORING
 from cloud.functions.monitoring.stream import LiveStreams
 from cloud.functions.remote_control import api as remote_control
 from cloud.functions.remote_control import batches_api as remote_control_batches
+from cloud.functions.remote_control import parameters_api as remote_control_parameters
 from cloud.functions.remote_control.batches import BatchService
 from cloud.functions.remote_control.operations import OPERATIONS as REMOTE_CONTROL
 from cloud.functions.remote_control.runner import BatchRunner
@@ -53,7 +54,7 @@ from cloud.portal.static import Pages
 from cloud.security.guard import Gate, Requires, check_routes
 from cloud.security.operations import OperationTable
 
-ROUTERS: tuple[APIRouter, ...] = (system.api, system_me.api, system_people.api, system_oidc.api, system_audit.api, system_dialogue.api, devices_agents.api, devices.api, monitoring.api, remote_control.api, remote_control_batches.api, economic.api, demand_response.api, dispatch_api.api, interfaces.api)
+ROUTERS: tuple[APIRouter, ...] = (system.api, system_me.api, system_people.api, system_oidc.api, system_audit.api, system_dialogue.api, devices_agents.api, devices.api, monitoring.api, remote_control.api, remote_control_batches.api, remote_control_parameters.api, economic.api, demand_response.api, dispatch_api.api, interfaces.api)
 
 #: In a demonstration a one-time code proves who one is for as long as its link was good: there is nobody to ask for another.
 DEMO_PROOF_S = 3600

@@ -30,7 +30,7 @@ REASON_HEADER = "x-kang-reason"
 
 
 _THINGS = {"project": "项目", "device": "设备", "command": "命令", "quarantine": "隔离批次", "agent": "代理", "invitation": "注册邀请", "stream": "实时连接", "series": "曲线",
-           "person": "人员", "session": "会话", "approval": "审批", "organisation": "单位", "contract": "服务合同", "passkey": "通行密钥", "grant": "应急授权", "dialogue": "人机对话", "batch": "控制批次"}
+           "person": "人员", "session": "会话", "approval": "审批", "organisation": "单位", "contract": "服务合同", "passkey": "通行密钥", "grant": "应急授权", "dialogue": "人机对话", "batch": "控制批次", "parameter": "调控参数"}
 
 
 class AccessError(KangError):

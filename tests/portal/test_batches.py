@@ -182,7 +182,8 @@ async def test_by_hand_only_set_points_nobody_changed_since_are_put_back(site: S
     assert answer.status_code == 202, answer.text
     assert [i["device_id"] for i in answer.json()["items"]] == [kept] and [i["device_id"] for i in answer.json()["left"]] == [changed]
     await until(operator, answer.json()["id"], ended)
-    assert (await operator.post(f"command-batches/{made['id']}/restore", json={"reason": "again"})).json()["code"] == "E-BATCH-RESTORE"
+    for batch in (made["id"], answer.json()["id"]):
+        assert (await operator.post(f"command-batches/{batch}/restore", json={"reason": "again"})).json()["code"] == "E-BATCH-RESTORE"
     boiler = site.device("cuihu", "EB1")
     started = (await send(operator, {"device_ids": [boiler], "kind": "start", "reason": "cold"})).json()
     if started["state"] != "pending":
@@ -231,3 +232,23 @@ async def test_a_restart_in_the_middle_goes_on_and_sends_nothing_twice(site: Sit
     await again.close()
 
 
+
+
+async def test_control_parameters_are_listed_compared_exported_and_kept_to_ones_projects(site: Site, operator: httpx.AsyncClient, sign_in: SignIn) -> None:
+    room = rooms(site, 1)[0]
+    made = (await send(operator, wish([room], value=18.0))).json()
+    await until(operator, made["id"], ended)
+    page = (await operator.get("parameters", params={"project_id": site.projects["cuihu"], "point_id": SETPOINT, "limit": 5})).json()
+    assert page["total"] > 5 and len(page["rows"]) == 5
+    async with asyncio.timeout(10):
+        while (row := (await operator.get(f"parameters/{room}/{SETPOINT}")).json())["source"] is None or row["value"] != 18.0:  # noqa: ASYNC110 - what pages share is up to two seconds old
+            await asyncio.sleep(0.1)
+    assert row["source"]["holder"] == "operator" and row["value"] == 18.0 and row["commands"][0]["reason"] == "night"
+    drifting = (await operator.get("parameters", params={"drift": "any", "limit": 500})).json()
+    assert all(r["drift"] for r in drifting["rows"]) and drifting["total"] <= sum(drifting["drifts"].values())
+    assert (await operator.get("parameters/export", params={"project_id": site.projects["cuihu"]})).text.count("\n") > 5
+    site.sessions.register_user("narrow", "narrow", [Role.ENGINEER], project_ids=[site.projects["yanqi"]])
+    narrow = await sign_in("narrow")
+    assert {r["project_id"] for r in (await narrow.get("parameters", params={"limit": 500})).json()["rows"]} == {site.projects["yanqi"]}
+    assert (await narrow.get(f"parameters/{room}/{SETPOINT}")).json()["code"] == "E-NOT-FOUND"
+    assert (await operator.get(f"parameters/{room}/{BY_KEY['room_temp'].id}")).json()["code"] == "E-NOT-FOUND", "a measurement is no parameter"

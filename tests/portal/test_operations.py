@@ -28,7 +28,7 @@ def _fill(site: Site, route: str, project: str = "cuihu", room: str = "H0101") -
     method, _, path = route.partition(" ")
     cuihu = site.projects[project]
     device = site.device(project, room)
-    names = dict.fromkeys(re.findall(r"{(\w+)", path), "none") | {"project_id": cuihu, "device_id": device}
+    names = dict.fromkeys(re.findall(r"{(\w+)", path), "none") | {"project_id": cuihu, "device_id": device, "point_id": 135}
     names |= {name: "0" * 32 if name == "session_id" else 999_999 for name in names if name.endswith(("person_id", "organisation_id", "grant_id", "session_id", "event", "statement"))}
     path = re.sub(r"{(\w+)(:\w+)?}", lambda m: str(names[m[1]]), path)
     bodies: dict[str, dict[str, Any]] = {

@@ -111,7 +111,7 @@ class BatchService:
                 session.add_all(CommandBatchItem(batch_id=identity, n=n, project_id=r.project_id, device_id=r.device_id, wish={f: getattr(r, f) for f in _FIELDS}) for n, r in enumerate(requests))
                 session.flush()
                 audit.record(session, "remote_control.batch.restore" if of else "remote_control.batch.submit", at_ms=now, target=f"command_batch/{identity}", object_=f"command_batch/{identity}",
-                             after={"wish": dict(wish), "devices": [r.device_id for r in requests], "reason": first.reason}, level="notice",
+                             after={"wish": dict(wish), "devices": [r.device_id for r in requests], "reason": first.reason}, level="notice", operator=who.name,
                              detail={"devices": len(requests), "kw": kw, "kind": kind or first.kind, "second": bool(second)})
         return self.batch(identity)
 
@@ -189,7 +189,7 @@ class BatchService:
             if row.state == "pending":
                 row.state, row.ended_ms = "cancelled", now
             session.flush()
-            audit.record(session, "remote_control.batch.cancel", at_ms=now, target=f"command_batch/{identity}", object_=f"command_batch/{identity}", after={"cancelled_by": by}, level="notice")
+            audit.record(session, "remote_control.batch.cancel", at_ms=now, target=f"command_batch/{identity}", object_=f"command_batch/{identity}", after={"cancelled_by": by}, level="notice", operator="platform" if by == "-" else by)
             return [c for c in session.scalars(select(CommandBatchItem.command_id).where(and_(
                 CommandBatchItem.batch_id == identity, CommandBatchItem.state.in_(("accepted", "queued"))))) if c]
 

@@ -13,6 +13,8 @@ OPERATIONS = (
               level="warning", factor_s=STEP_UP_S, priority=1),
     Operation("remote_control.emergency.stop", "紧急停机", "Emergency stop", STAFF, changes=True, label="control", level="warning", safety=True, priority=0),
     Operation("remote_control.emergency.restore", "恢复供热", "Restore heat", STAFF, changes=True, label="control", level="warning", safety=True, priority=0),
+    Operation("remote_control.parameter.read", "查看调控参数", "See control parameters", READERS, label="control"),
+    Operation("remote_control.parameter.export", "导出调控参数", "Export control parameters", READERS, label="control", audit="always"),
     Operation("remote_control.batch.read", "查看批量控制", "See batches of commands", READERS, label="control"),
     Operation("remote_control.batch.export", "导出批量控制", "Export batches of commands", READERS, label="control", audit="always"),
     Operation("remote_control.batch.preview", "预演批量控制", "Preview a batch", STAFF, label="control"),

@@ -158,6 +158,8 @@ class BatchRunner:
         Raises:
             RestoreError: nothing can be put back; says why.
         """
+        if batch["of"] is not None:
+            raise RestoreError(reason_zh="这一批本身就是恢复", reason_en="this batch itself put something back")
         newest: dict[tuple[int, int], str] = {}
         for device_id in {i["device_id"] for i in batch["items"] if i["command_id"]}:
             for row in await self._commands.list(device_id=device_id, limit=50):  # newest first

@@ -24,6 +24,7 @@ export const router = createRouter({
     { path: '/agents', name: 'agents', component: () => import('./functions/devices/AgentsPage.vue'), meta: { title: 'nav.agents', needs: 'devices.agent.read' } },
     { path: '/catalogue', name: 'catalogue', component: () => import('./functions/devices/CataloguePage.vue'), meta: { title: 'nav.catalogue', needs: 'devices.catalogue.read' } },
     { path: '/commands', name: 'commands', component: () => import('./functions/remote_control/CommandsPage.vue'), meta: { title: 'nav.commands', needs: 'remote_control.command.read' } },
+    { path: '/parameters', name: 'parameters', component: () => import('./functions/remote_control/ParametersPage.vue'), meta: { title: 'nav.parameters', needs: 'remote_control.parameter.read' } },
     { path: '/batches', name: 'batches', component: () => import('./functions/remote_control/BatchesPage.vue'), meta: { title: 'nav.batches', needs: 'remote_control.batch.read' } },
     { path: '/batches/new', name: 'batch-new', component: () => import('./functions/remote_control/BatchNewPage.vue'), meta: { title: 'batch.new', needs: 'remote_control.batch.submit' } },
     { path: '/batches/:id([a-z0-9-]{8,32})', name: 'batch', component: () => import('./functions/remote_control/BatchPage.vue'), meta: { title: 'nav.batches', needs: 'remote_control.batch.read' } },

@@ -12,7 +12,7 @@ export const MENU: { label: Key; items: Item[] }[] = [
     { to: '/agents', icon: 'agents', label: 'nav.agents', needs: 'devices.agent.read' },
     { to: '/dialogue', icon: 'dialogue', label: 'nav.dialogue', needs: 'system.dialogue.list' },
     { to: '/catalogue', icon: 'catalogue', label: 'nav.catalogue', needs: 'devices.catalogue.read' }] },
-  { label: 'function.remote_control', items: [{ to: '/commands', icon: 'commands', label: 'nav.commands', needs: 'remote_control.command.read' }, { to: '/batches', icon: 'columns', label: 'nav.batches', needs: 'remote_control.batch.read' }] },
+  { label: 'function.remote_control', items: [{ to: '/commands', icon: 'commands', label: 'nav.commands', needs: 'remote_control.command.read' }, { to: '/batches', icon: 'columns', label: 'nav.batches', needs: 'remote_control.batch.read' }, { to: '/parameters', icon: 'settings', label: 'nav.parameters', needs: 'remote_control.parameter.read' }] },
   { label: 'function.data_management', items: [{ to: '/quarantine', icon: 'quarantine', label: 'nav.quarantine', needs: 'monitoring.quarantine.read' }] },
   { label: 'function.interfaces', items: [{ to: '/interfaces', icon: 'globe', label: 'nav.interfaces', needs: 'interfaces.client.read' }] },
   { label: 'function.people', items: [
