@@ -11,6 +11,7 @@ from edge_agent import host
 from edge_agent.clock import Now
 from edge_agent.commands.desk import Image
 from edge_agent.uplink.link import VERSION
+from protos.arbitration import Authority
 from protos.kang.v1 import telemetry_pb2 as pb
 
 if TYPE_CHECKING:
@@ -43,6 +44,8 @@ def _device(agent: Agent, unit: Unit, now: Now) -> pb.DeviceState:
         if standing.get(spec.key):
             decision = agent.desk.preview(device, spec, None, now.wall_ms, image)
             by = decision.chosen_by or decision.limited_by
+            if decision.limited_by is not None and by is not None and by.authority >= Authority.EDGE_ALGORITHM:
+                by = decision.limited_by  # whoever limits what a rule of the box would do decides
             if by is not None and decision.value is not None:
                 state.holders.add(point_id=spec.point.id, authority=int(by.authority), value=decision.value, until_ms=by.expires_ms, holder=by.holder, reason=by.reason,
                                   command_id=by.command_id)

@@ -93,7 +93,7 @@ class GridLimit:
                 caps[k] = min(caps[k], self._caps[k] + rise * m.rated_kw / max(1e-9, sum(x.rated_kw for x in self.members)))
         self._caps, self._at_ms = caps, given.now.mono_ms
         reason = f"grid cap {cap:.0f} kW" + ("" if metered is not None else ", meter silent")
-        self.followed = {m.target.slot: wish(self.id, given, Authority.EDGE_ALGORITHM, value=m.target.clamp(caps[k]), reason=reason) for k, m in enumerate(self.members) if not m.by_stage}
+        self.followed = {m.target.slot: wish(self.id, given, Authority.EDGE_ALGORITHM, value=m.target.clamp(m.rated_kw), reason=reason) for m in self.members if not m.by_stage}
         return {m.target.slot: wish(self.id, given, by, high=m.target.clamp(_level(m, caps[k])), reason=reason) for k, m in enumerate(self.members)}
 
     def _share(self, room: float) -> dict[int, float]:

@@ -191,7 +191,8 @@ def test_limits_follow_a_cap_that_rises_and_are_put_back_when_it_is_gone() -> No
         rules.run(at(mono_s=100 + 5 * n, cap=300.0 if n < 30 else 360.0, by=Authority.GRID_ORDER, **drawn))
     bound, follows = rules.holds(1)["power_limit_setpoint"]
     assert (bound.authority, follows.authority) == (Authority.GRID_ORDER, Authority.EDGE_ALGORITHM)
-    assert decide(rules.holds(1)["power_limit_setpoint"], T0).value == bound.high == follows.value
+    decision = decide(rules.holds(1)["power_limit_setpoint"], T0)
+    assert (decision.value, decision.limited_by) == (bound.high, bound)
     assert (bound.high or 0.0) > 100.0
     rules.run(at(mono_s=500, **drawn))
     assert [h.value for h in rules.holds(1)["power_limit_setpoint"]] == [180.0], "a device keeps what was written last"
