@@ -17,5 +17,6 @@ export const ICONS: Record<string, string> = {
   out: 'M14 5H6v14h8M11 12h9M17 8.500l3.500 3.500-3.500 3.500', more: 'M5 12h.01M12 12h.01M19 12h.01', close: 'M6 6l12 12M18 6L6 18',
   columns: 'M4 5h16v14H4zM9.500 5v14M14.500 5v14', download: 'M12 4v11M8 11l4 4 4-4M5 20h14', home: 'M4 11l8-7 8 7v9h-5v-6H9v6H4z', me: 'M12 4a4 4 0 1 0 0 8 4 4 0 0 0 0-8zM4 20c1-4 4-6 8-6s7 2 8 6',
   people: 'M9 5a3.500 3.500 0 1 0 0 7 3.500 3.500 0 0 0 0-7zM3 20c.6-3.600 2.900-5.500 6-5.500s5.400 1.900 6 5.500M16 5.500a3 3 0 0 1 0 6M17.500 14.800c1.900.7 3.100 2.400 3.500 5.200', organisation: 'M5 20V5h9v15M14 10h5v10M3 20h18M8 9h3M8 13h3M8 17h3', approval: 'M4 12l5 5L20 6M4 20h16',
+  bolt: 'M13 3L5 14h6l-1 7 8-11h-6z',
   lock: 'M6 11h12v9H6zM8.500 11V8a3.500 3.500 0 0 1 7 0v3', back: 'M15 5l-7 7 7 7', thermometer: 'M10 14V5a2 2 0 0 1 4 0v9a4 4 0 1 1-4 0z', print: 'M7 9V4h10v5M7 17H4V9h16v8h-3M7 14h10v6H7z',
 }

@@ -56,7 +56,7 @@ function open(): void {
   hear()
   sent = JSON.stringify(wish)
   source = new EventSource(`/api/v1/live?projects=${wish.projects.join(',')}&devices=${wish.devices.join(',')}`)
-  for (const type of ['hello', 'beat', 'values', 'command', 'alarm', 'agent', 'plan', 'planned']) source.addEventListener(type, hear)
+  for (const type of ['hello', 'beat', 'values', 'command', 'alarm', 'agent', 'plan', 'planned', 'response']) source.addEventListener(type, hear)
   source.addEventListener('hello', (e) => {
     streamId = (JSON.parse((e as MessageEvent<string>).data) as { stream_id: string }).stream_id
     streaming.value = true
@@ -64,7 +64,7 @@ function open(): void {
     if (JSON.stringify(union()) !== sent) subscribe()
   })
   source.addEventListener('values', (e) => put((JSON.parse((e as MessageEvent<string>).data) as { rows: [number, number, number, number | null, number][] }).rows))
-  for (const type of ['command', 'alarm', 'agent', 'plan', 'planned']) source.addEventListener(type, (e) => announce(type, JSON.parse((e as MessageEvent<string>).data) as Record<string, unknown>))
+  for (const type of ['command', 'alarm', 'agent', 'plan', 'planned', 'response']) source.addEventListener(type, (e) => announce(type, JSON.parse((e as MessageEvent<string>).data) as Record<string, unknown>))
   source.addEventListener('bye', () => { close(); again() })
   source.addEventListener('error', () => { streaming.value = false; streamId = ''; close(); again() })
 }
@@ -93,7 +93,7 @@ export function useLive(projects: () => number[], devices: () => number[] = () =
   watch([projects, devices] as WatchSource<number[]>[], () => { wishes.set(key, { projects: projects(), devices: devices() }); subscribe() }, { immediate: true })
   onScopeDispose(() => { wishes.delete(key); subscribe() })
 }
-export function useEvent(type: 'command' | 'alarm' | 'agent' | 'plan' | 'planned', listener: Listener): void {
+export function useEvent(type: 'command' | 'alarm' | 'agent' | 'plan' | 'planned' | 'response', listener: Listener): void {
   const set = listeners.get(type) ?? new Set<Listener>()
   listeners.set(type, set)
   set.add(listener)

@@ -13,6 +13,7 @@ export const MENU: { label: Key; items: Item[] }[] = [
     { to: '/dialogue', icon: 'dialogue', label: 'nav.dialogue', needs: 'system.dialogue.list' },
     { to: '/catalogue', icon: 'catalogue', label: 'nav.catalogue', needs: 'devices.catalogue.read' }] },
   { label: 'function.remote_control', items: [{ to: '/commands', icon: 'commands', label: 'nav.commands', needs: 'remote_control.command.read' }, { to: '/batches', icon: 'columns', label: 'nav.batches', needs: 'remote_control.batch.read' }, { to: '/parameters', icon: 'settings', label: 'nav.parameters', needs: 'remote_control.parameter.read' }] },
+  { label: 'function.demand_response', items: [{ to: '/demand-response', icon: 'bolt', label: 'nav.response', needs: 'demand_response.event.read' }, { to: '/demand-response/statements', icon: 'catalogue', label: 'nav.drStatements', needs: 'demand_response.statement.read' }] },
   { label: 'function.data_management', items: [{ to: '/quarantine', icon: 'quarantine', label: 'nav.quarantine', needs: 'monitoring.quarantine.read' }] },
   { label: 'function.interfaces', items: [{ to: '/interfaces', icon: 'globe', label: 'nav.interfaces', needs: 'interfaces.client.read' }] },
   { label: 'function.people', items: [

@@ -1,0 +1,15 @@
+// What demand response tells; fields as the API has them.
+export interface Row { duration_s: number; down_kw: number; up_kw: number; down_micro: number; up_micro: number }
+export interface Resource { id: string; project_id: number; name_zh: string; name_en: string; participates: boolean; at_ms: number; start_ms: number; base_kw: number; least_kw: number; forced_kw: number; ramp_s: number; notice_s: number; how: string; price_micro_kwh: number; rows: Row[] }
+export interface Evaluation { delivered_kwh: number; committed_kwh: number; ratio: number | null; projects: number; kept: number; on_time: number | null; gaps: number; total_micro: number }
+export interface Document { resources: string[]; target: string; kw: number[]; ramp_s: number; baseline: string; micro_kwh: number; micro_kw: number; reason: string }
+export interface ResponseEvent { id: number; dispatcher: string; event_id: string; version: number; kind: string; state: string; why: string; priority: number; trial: boolean; start_ms: number; end_ms: number; bid_until_ms: number; preheat_ms: number; recovered_ms: number; asked_kw: number; committed_kw: number; created_ms: number; changed_ms: number; document: Document; outcome: { bid?: { kw: number; micro_kwh: number; by: string }; cleared?: { kw: number; micro_kwh: number }; setpoint?: { kw: number; at_ms: number }; evaluation?: Evaluation } }
+export interface Minute { at_ms: number; metered_kw: number; baseline_kw: number; target_kw: number; measured: number; projects: number; short: [number, number][] }
+export interface Commitment { project_id: number; version: number; kw: number; segments: [number, number, number, number][]; rebound_ms: number; rebound_kw: number | null; authority: number; out: string }
+export interface Step { at_ms: number; happening: string; state: string; by: string; detail: Record<string, unknown> }
+export interface Basis { baseline: string; baselines: Record<string, number | null>; delivered_kwh: number; committed_kwh: number; ratio: number; on_time: number; gaps: number; paid_kwh: string; total_micro: number }
+export interface Statement { id: number; event: number; event_id: string; kind: string; start_ms: number; end_ms: number; project_id: number; participant: string; at_ms: number; total_micro: number; lines: Record<string, number>; basis: Basis }
+export interface EventPage { event: ResponseEvent; steps: Step[]; commitments: Commitment[]; minutes: Minute[]; statements: Statement[] }
+export interface Strategy { project_id: number; participates: boolean; joins: boolean; depth: number; longest_s: number; rest_s: number; notice_s: number; floor_c: number; rebound_share: number; rebound_s: number; events_per_day: number; events_per_season: number; security_kw: number; frost_kw: number; price_micro_kwh: number; owner_share: number; preset: string; version: number; changed_ms: number; changed_by: string }
+export interface Offer extends ResponseEvent { choice: string; depth: number | null; held: { kw: number; out: string } | null; open: boolean; may_leave: boolean }
+export interface Verified { same: boolean; differences: Record<string, { kept: unknown; again: unknown }> }
