@@ -10,6 +10,7 @@ import argparse
 import asyncio
 import json
 import logging
+import math
 import signal
 from pathlib import Path
 from typing import Any
@@ -27,13 +28,13 @@ from cloud.core.settings import Settings, load
 from cloud.functions.demand_response.desk import Desk
 from cloud.functions.demand_response.metering import just_before, meter_of
 from cloud.functions.demand_response.records import Records
-from cloud.functions.demand_response.resources import metered, optimised
+from cloud.functions.demand_response.resources import metered, optimised, stage_kw
 from cloud.functions.demand_response.service import ResponseService
 from cloud.functions.devices.directory import LedgerDirectory
 from cloud.functions.economic_operation.commitments import Commitment
 from cloud.functions.economic_operation.rolling import Rolling
 from cloud.functions.economic_operation.service import EconomicService, Setting
-from cloud.functions.economic_operation.site import site
+from cloud.functions.economic_operation.site import Site, site
 from cloud.functions.economic_operation.weather import File, OpenMeteo, Provider
 from cloud.historian.client import ClickHouse, HistorianQueryError, HistorianUnavailableError
 from cloud.historian.reader import Reader
@@ -41,6 +42,7 @@ from cloud.ledger import open_ledger
 from protos.arbitration import Authority
 from protos.errors import KangError
 from protos.kang.v1 import telemetry_pb2
+from protos.points import point
 
 log = logging.getLogger("kang.planner")
 PERIOD_MS = 900_000
@@ -163,11 +165,12 @@ class Planning:
             known = self._offered.get(project.id)
             if known is not None and known[1] == mark[1] and (known[0] == mark[0] if plain is not None else now - known[0] < METERED_MS):
                 continue
+            where = site(project.id, project.heated_area_m2, self._directory.devices(project.id))
             least = strategies[project.id].least_kw if project.id in strategies else 0.0
             if plain is not None:
-                found = await asyncio.to_thread(optimised, plain.community, plain.grid_kw.tolist(), plain.start_ms, now, least)
+                found = await asyncio.to_thread(optimised, plain.community, plain.grid_kw.tolist(), plain.start_ms, now, least, step_kw=stage_kw(where))
                 self._offered[project.id] = mark
-            elif not site(project.id, project.heated_area_m2, self._directory.devices(project.id)).sources:
+            elif not where.sources:
                 self._offered[project.id] = (now, mark[1])
                 continue  # nothing a box could lower by itself
             else:
@@ -175,9 +178,14 @@ class Planning:
                 self._offered[project.id] = (now, mark[1])
                 if drawn is None:
                     continue
-                found = metered(drawn, least, now)
+                found = metered(drawn, least, now, step_kw=stage_kw(where), other_kw=await self._beside(project.id, where, drawn))
             await asyncio.to_thread(self.response.keep_resource, project.id, found)
             return  # one at a time: events come first
+
+    async def _beside(self, project_id: int, where: Site, drawn: float) -> float:
+        """What a site draws beside its sources now, kW."""
+        power = {v.device_id: v.value for v in await self._historian.latest(project_id, [s.device_id for s in where.sources] + [where.grid_meter]) if v.point_id == point("active_power").id and math.isfinite(v.value)}
+        return max(0.0, power.get(where.grid_meter, drawn) - sum(power.get(s.device_id, 0.0) for s in where.sources))
 
     async def _told(self, event: dict[str, Any]) -> None:
         """Tell the pages of every project meant."""

@@ -206,7 +206,7 @@ def _state(e: Mapping[str, Any]) -> pb.DispatchEventState:
 
 
 def _resource(r: Mapping[str, Any]) -> pb.DispatchResource:
-    base = r["base"] or {"start_ms": 0, "step_s": 0, "kw": []}
+    base = {"start_ms": 0, "step_s": 0, "kw": [], **r["base"]}
     return pb.DispatchResource(
         id=r["id"], name_zh=r["name_zh"], name_en=r["name_en"], market=r["participates"], at_ms=r["at_ms"], base_kw=r["base_kw"], least_kw=r["least_kw"], order_kw=r["forced_kw"], ramp_s=r["ramp_s"], notice_s=r["notice_s"],
         least_micro_kwh=r["price_micro_kwh"], how=r["how"], capability=[pb.DispatchCapability(**row) for row in r["rows"]], forecast=pb.DispatchCurve(start_ms=base["start_ms"], step_s=base["step_s"], kw=base["kw"]))

@@ -18,6 +18,8 @@ from optimizers.specification import Array
 
 #: Shares of a project's capability that are columns of their own; the master mixes neighbours.
 LEVELS: Final = (0.0, 0.25, 0.5, 0.75, 1.0)
+#: A box keeps so much below its cap (edge_agent.algorithms.grid_limit), and a staged source's cap stands so far into the next stage that noise does not cost one.
+BOX, INTO = 0.02, 0.3
 #: Yuan/kWh: what is not reached; what goes below comfort under an order; the last kW of a project against its first (so equals share alike).
 SHORT, BELOW_COMFORT, SPREAD = 1_000.0, 10.0, 0.05
 
@@ -32,6 +34,8 @@ class Offer:
         down_kw: lowered so far at most while people stay comfortable.
         forced_kw: lowered so far at most at all (orders); at least `down_kw`.
         yuan_kwh: what lowering by one kWh costs it.
+        step_kw: a stage of its sources when they all are staged, 0 = they follow any kW.
+        other_kw: what is drawn beside the sources.
     """
 
     project_id: int
@@ -39,6 +43,8 @@ class Offer:
     down_kw: float
     forced_kw: float = 0.0
     yuan_kwh: float = 0.0
+    step_kw: float = 0.0
+    other_kw: float = 0.0
 
     @property
     def most_kw(self) -> float:
@@ -90,23 +96,31 @@ def allocate(offers: Sequence[Offer], reduction_kw: Array, hours: Array) -> Allo
         profile = np.asarray(sum(share * c.profile for share, c in found.chosen.get(n, [])), np.float64)
         cut = base[n] - profile if profile.shape == wanted.shape else np.zeros_like(wanted)
         if float(cut.max(initial=0.0)) > 0.01:
-            caps[offer.project_id], means[offer.project_id] = base[n] - cut, float(cut @ hours / total)
+            caps[offer.project_id], means[offer.project_id] = (profile + INTO * offer.step_kw) / (1 - BOX if offer.step_kw else 1.0), float(cut @ hours / total)
             reached += cut
     paid = sum(share * c.cost for mixed in found.chosen.values() for share, c in mixed)
     return Allocation(caps, means, reached, np.maximum(0.0, wanted - reached), float(paid))
 
 
 def _levels(offer: Offer) -> list[tuple[float, float]]:
-    """(kW lowered, yuan an hour) of a project's columns: convex, so that a mixture of two neighbours costs what lies between them."""
-    out = []
-    for share in LEVELS:
-        kw = share * offer.down_kw
-        out.append((kw, kw * (offer.yuan_kwh + SPREAD * share)))
-    if offer.forced_kw > offer.down_kw + 0.01:
-        extra = offer.forced_kw - offer.down_kw
-        comfort = offer.down_kw * (offer.yuan_kwh + SPREAD)
-        out += [(offer.down_kw + share * extra, comfort + share * extra * (offer.yuan_kwh + BELOW_COMFORT + SPREAD * share)) for share in LEVELS[1:]]
-    return out
+    """(kW lowered, yuan an hour) of a project's columns: convex, so that a mixture of two neighbours costs what lies between them; whole stages where there are any."""
+    most = offer.most_kw
+    if offer.step_kw > 0:
+        mean = float(offer.base_kw.mean())
+        stages = np.arange(int(max(0.0, mean - offer.other_kw) / offer.step_kw) + 1)
+        lowered = [0.0, *(float(x) for x in sorted(mean - offer.other_kw - offer.step_kw * stages) if 0.01 < x <= most + 0.01)]
+    else:
+        lowered = [share * offer.down_kw for share in LEVELS] + ([offer.down_kw + share * (most - offer.down_kw) for share in LEVELS[1:]] if most > offer.down_kw + 0.01 else [])
+    return [(kw, _yuan_h(offer, kw)) for kw in lowered]
+
+
+def _yuan_h(offer: Offer, kw: float) -> float:
+    """What lowering by so much costs an hour: the first kW less than the last, below comfort much more."""
+    comfort = min(kw, offer.down_kw)
+    share = comfort / offer.down_kw if offer.down_kw > 0 else 0.0
+    extra = kw - comfort
+    deep = extra / (offer.forced_kw - offer.down_kw) if extra > 0 and offer.forced_kw > offer.down_kw else 0.0
+    return comfort * (offer.yuan_kwh + SPREAD * share) + extra * (offer.yuan_kwh + BELOW_COMFORT + SPREAD * (1 + deep))
 
 
 @dataclass(frozen=True, slots=True)

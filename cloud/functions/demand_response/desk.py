@@ -141,7 +141,7 @@ class Desk:
             for held in before.get(project.id, ()):
                 base = np.minimum(base, _caps(held, pieces))
             room = max(0.0, float(base.max(initial=0.0)) - strategy.least_kw)
-            return Offer(project.id, base, min(kw, room), room if order.kind is Kind.ORDER else 0.0, min(yuan, 5.0))
+            return Offer(project.id, base, min(kw, room), room if order.kind is Kind.ORDER else 0.0, min(yuan, 5.0), float(resource["base"].get("step_kw", 0.0)), float(resource["base"].get("other_kw", 0.0)))
 
         return [o for o in await asyncio.gather(*(one(r) for r in resources)) if o is not None]
 
@@ -157,7 +157,7 @@ class Desk:
         """Draw without the event: what the meter shows when the event is at hand and settled by that, the plan's otherwise."""
         now = self._now()
         project = self._directory.project(resource["project_id"])
-        if project is not None and (order.baseline == REALTIME or not resource["base"]) and order.start_ms - now < 3_600_000:
+        if project is not None and (order.baseline == REALTIME or not resource["base"].get("kw")) and order.start_ms - now < 3_600_000:
             seen = await just_before(self._historian, meter_of(project, self._directory.devices(project.id)), min(now, order.start_ms), most=order.target == "limit")
             if seen is not None:
                 return np.full(len(pieces.starts), seen)
@@ -319,7 +319,7 @@ def _again(offer: Offer, held: Mapping[str, Any] | None, taken: float | None, pi
     """An offer in the middle of an event: its base is the one it was held against, and who does not deliver is counted for what it does."""
     base = offer.base_kw if held is None else np.array([_at(held, t)[1] for t in pieces.starts])
     if taken is None:
-        return Offer(offer.project_id, base, offer.down_kw, offer.forced_kw, offer.yuan_kwh)
+        return dataclasses.replace(offer, base_kw=base)
     kw = max(0.0, taken)
     return Offer(offer.project_id, np.maximum(0.0, base - kw), 0.0, 0.0, 0.0)
 

@@ -6,9 +6,13 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from cloud.core.ports import DeviceInfo, PointSetting, ProjectInfo, Series
+from cloud.functions.demand_response.allocation import Offer, allocate
 from cloud.functions.demand_response.desk import LAG_MS, Desk, recomputed
 from cloud.functions.demand_response.records import Records
 from cloud.functions.demand_response.resources import metered
@@ -226,3 +230,33 @@ async def test_a_silent_meter_delivers_nothing(ledger: Ledger) -> None:
     basis = next(s["basis"] for s in h.records.statements(event=event["id"])[0] if s["project_id"] == 1)
     assert basis["gaps"] == 30
     assert basis["delivered_kwh"] == 0.0
+
+
+def test_staged_sources_are_given_caps_they_can_stand_at() -> None:
+    """All but as many projects as there are segments hold a whole stage just below their cap: what is asked for is what comes."""
+    rng = np.random.default_rng(5)
+    offers = [Offer(n, np.full(2, kw), 0.8 * kw, 0.0, float(rng.uniform(0, 1)), 30.0, 5.0) for n, kw in enumerate(rng.uniform(60, 400, 200))]
+    asked = 0.5 * sum(o.down_kw for o in offers)
+    found = allocate(offers, np.full(2, asked), np.array([0.25, 0.25]))
+    came = 0.0
+    for o in offers:
+        cap = found.cap_kw.get(o.project_id)
+        if cap is None:
+            continue
+        stands = o.other_kw + 30.0 * np.floor((cap * 0.98 - o.other_kw) / 30.0 + 1e-9)  # as the box does
+        came += float(o.base_kw[0] - min(stands[0], o.base_kw[0]))
+        assert o.base_kw[0] - stands[0] <= o.down_kw + 30.0
+    assert came == pytest.approx(asked, rel=0.01)
+
+
+@settings(max_examples=40)
+@given(st.lists(st.tuples(st.floats(0, 400), st.floats(0, 1), st.floats(0, 1), st.floats(0, 3), st.sampled_from([0.0, 30.0])), min_size=1, max_size=12), st.floats(0, 1.3))
+def test_no_split_asks_more_of_a_project_than_it_offers(rows: list[tuple[float, float, float, float, float]], share: float) -> None:
+    offers = [Offer(n, np.full(3, base), down * base, max(down, forced) * base, yuan, step) for n, (base, down, forced, yuan, step) in enumerate(rows)]
+    able = sum(o.most_kw for o in offers)
+    found = allocate(offers, np.full(3, share * able), np.full(3, 0.25))
+    for o in offers:
+        assert found.kw.get(o.project_id, 0.0) <= o.most_kw + 0.02
+    assert found.total_kw[0] + found.short_kw[0] >= share * able - 0.1
+    if all(o.step_kw == 0 for o in offers) and share <= 1:
+        assert found.short_kw.max() <= 0.05 + 1e-3 * able
