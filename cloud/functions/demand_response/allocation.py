@@ -6,6 +6,7 @@ project plans the cap it gets by itself, and re-plans it. Must not know: ledgers
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -51,6 +52,19 @@ class Offer:
         """Lowered so far at most."""
         return max(self.down_kw, self.forced_kw)
 
+    @property
+    def whole_kw(self) -> float:
+        """What its sources can really be lowered by within comfort: whole stages."""
+        return whole(float(self.base_kw.mean()), self.down_kw, self.step_kw, self.other_kw)
+
+
+def whole(base_kw: float, down_kw: float, step_kw: float, other_kw: float) -> float:
+    """The most within `down_kw` that leaves a whole number of stages."""
+    if step_kw <= 0:
+        return down_kw
+    stages = math.ceil((base_kw - other_kw - down_kw) / step_kw - 1e-9)
+    return max(0.0, base_kw - other_kw - max(0, stages) * step_kw)
+
 
 @dataclass(frozen=True, slots=True)
 class Allocation:
@@ -69,13 +83,14 @@ class Allocation:
     yuan: float
 
 
-def allocate(offers: Sequence[Offer], reduction_kw: Array, hours: Array) -> Allocation:
+def allocate(offers: Sequence[Offer], reduction_kw: Array, hours: Array, *, close: bool = True) -> Allocation:
     """Split a reduction.
 
     Args:
         offers: of the projects asked.
         reduction_kw: (K,) wanted below the sum of their bases.
         hours: (K,) length of each segment.
+        close: caps stand so that boxes, which keep a little below, draw what is planned; False = caps add up to what is planned (limits).
     """
     wanted = np.asarray(reduction_kw, np.float64)
     if not offers:
@@ -96,7 +111,7 @@ def allocate(offers: Sequence[Offer], reduction_kw: Array, hours: Array) -> Allo
         profile = np.asarray(sum(share * c.profile for share, c in found.chosen.get(n, [])), np.float64)
         cut = base[n] - profile if profile.shape == wanted.shape else np.zeros_like(wanted)
         if float(cut.max(initial=0.0)) > 0.01:
-            caps[offer.project_id], means[offer.project_id] = (profile + INTO * offer.step_kw) / (1 - BOX if offer.step_kw else 1.0), float(cut @ hours / total)
+            caps[offer.project_id], means[offer.project_id] = (profile + INTO * offer.step_kw) / (1 - BOX) if close else profile, float(cut @ hours / total)
             reached += cut
     paid = sum(share * c.cost for mixed in found.chosen.values() for share, c in mixed)
     return Allocation(caps, means, reached, np.maximum(0.0, wanted - reached), float(paid))

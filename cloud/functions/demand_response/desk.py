@@ -173,7 +173,7 @@ class Desk:
         if waiting and self._now() < open_until:
             return
         pieces = segments(order.start_ms, order.end_ms, STEP_MS)
-        able = sum(o.down_kw for o in await self.offers(event, order, pieces))
+        able = sum(o.whole_kw for o in await self.offers(event, order, pieces))
         kw = round(min(able, max(order.kw)), 1)
         if kw <= 0:
             await self._happen(event, Happening.CANCEL, why="no-offer")
@@ -198,7 +198,7 @@ class Desk:
         if order.kind is Kind.MARKET:
             wanted = np.minimum(wanted, float(event["outcome"].get("cleared", {}).get("kw", 0.0)))
         began = asyncio.get_running_loop().time()
-        found = await asyncio.to_thread(allocate, offers, wanted, pieces.hours)
+        found = await asyncio.to_thread(lambda: allocate(offers, wanted, pieces.hours, close=order.target == "reduction"))
         if order.target == "limit":
             found = _within(found, offers, asked)
         detail = {"projects": len(found.cap_kw), "asked_kw": round(float(wanted.max(initial=0.0)), 1), "kw": round(float(found.total_kw.mean()), 1), "short_kw": round(float(found.short_kw.max(initial=0.0)), 1),
@@ -259,7 +259,7 @@ class Desk:
                 return await minutes(self._historian, meter_of(project, self._directory.devices(project.id)), begin, end)
 
         draws = await asyncio.gather(*(drawn(c) for c in held))
-        rows = [_minute(event["id"], at, k, held, draws) for k, at in enumerate(range(begin, end, MINUTE_MS))]
+        rows = [_minute(event["id"], at, k, held, draws, limited=order.target == "limit") for k, at in enumerate(range(begin, end, MINUTE_MS))]
         await asyncio.to_thread(self._records.keep_minutes, rows)
         watch.told_ms = end - MINUTE_MS
         for k, at in enumerate(range(begin, end, MINUTE_MS)):
@@ -349,14 +349,15 @@ def _at(held: Mapping[str, Any], at_ms: int) -> tuple[float, float]:
     return (float(held["rebound_kw"]) if held["rebound_kw"] is not None else float("inf")), last
 
 
-def _minute(event: int, at_ms: int, k: int, held: Sequence[Mapping[str, Any]], draws: Sequence[Array]) -> dict[str, Any]:
+def _minute(event: int, at_ms: int, k: int, held: Sequence[Mapping[str, Any]], draws: Sequence[Array], *, limited: bool) -> dict[str, Any]:
     metered = baseline = target = 0.0
     seen, short = 0, []
     for commitment, draw in zip(held, draws, strict=True):
         cap, base = _at(commitment, at_ms)
         told = bool(np.isfinite(draw[k]))
         kw = float(draw[k]) if told else base
-        seen, metered, baseline, target = seen + told, metered + kw, baseline + base, target + min(cap, 1e9)
+        during = not limited and at_ms < commitment["to_ms"]
+        seen, metered, baseline, target = seen + told, metered + kw, baseline + base, target + (base - float(commitment["kw"]) if during else min(cap, 1e9))
         if kw > cap + SHORT_KW:
             short.append([commitment["project_id"], round(kw - cap, 1)])
     return {"event": event, "at_ms": at_ms, "metered_kw": round(metered, 2), "baseline_kw": round(baseline, 2), "target_kw": round(target, 2), "measured": seen, "projects": len(held), "short": sorted(short, key=lambda s: -s[1])[:20]}

@@ -12,6 +12,7 @@ from sqlalchemy import delete, func, select
 from sqlalchemy.orm import Session
 
 from cloud.core.ports import ProjectInfo
+from cloud.functions.demand_response.allocation import whole
 from cloud.functions.demand_response.errors import NoOptOutError, StaleStrategyError, StateError, UnknownEventError, VersionError
 from cloud.functions.demand_response.orders import Capability, Order, check, read, repeats
 from cloud.functions.demand_response.states import BINDING, OPEN, TERMINAL, Happening, Kind, State, Times, after
@@ -420,7 +421,8 @@ def _strategy(row: ResponseStrategy) -> Strategy:
 def _resource(row: ResponseResource, project: ProjectInfo, s: Strategy) -> dict[str, Any]:
     """Published: what the optimiser found, as deep and as long as the strategy lends it, never below the floor."""
     most = max(0.0, row.base_kw - s.least_kw)
-    rows = [{**r, "down_kw": round(min(most, r["down_kw"] * s.depth), 2) if r["duration_s"] <= s.longest_s else 0.0, "up_kw": round(r["up_kw"] * s.depth, 2) if r["duration_s"] <= s.longest_s else 0.0} for r in row.rows]
+    stage, other = float(row.base.get("step_kw", 0.0)), float(row.base.get("other_kw", 0.0))
+    rows = [{**r, "down_kw": round(whole(row.base_kw, min(most, r["down_kw"] * s.depth), stage, other), 2) if r["duration_s"] <= s.longest_s else 0.0, "up_kw": round(r["up_kw"] * s.depth, 2) if r["duration_s"] <= s.longest_s else 0.0} for r in row.rows]
     return {"id": project.code, "project_id": row.project_id, "name_zh": project.name_zh, "name_en": project.name_en, "participates": s.participates, "at_ms": row.at_ms, "start_ms": row.start_ms, "base_kw": row.base_kw,
             "least_kw": round(s.least_kw, 2), "forced_kw": round(max(0.0, row.base_kw - s.least_kw), 2), "ramp_s": row.ramp_s, "notice_s": max(row.notice_s, s.notice_s), "how": row.how, "price_micro_kwh": s.price_micro_kwh,
             "rows": rows, "base": row.base}
