@@ -83,6 +83,9 @@ bench-commands: build  ## command round trips against bare NATS and bare gRPC
 bench-loop: env  ## a measured month in closed loop: planner against thermostat, valley schedule and foresight; PLANTS=a,b QUICK=1
 	@$(BIN)/python -m benchmarks.loop
 
+bench-portfolio: env  ## one demand-response event over 1,000 simulated projects: allocation, delivery by the minute, rooms, rebound; scaling to 5,000; QUICK=1
+	@$(BIN)/python -m benchmarks.portfolio
+
 docs: env  ## build the documentation into build/docs
 	@$(BIN)/mkdocs build --quiet --strict --site-dir build/docs
 
@@ -96,5 +99,5 @@ clean:  ## remove what was built, the demo's data included
 	@find . -name '*_pb2*.py*' -not -path './.venv/*' -delete
 
 
-.PHONY: api-fuzz tls-check bench-priority bench-suites bench-optimizers
+.PHONY: api-fuzz tls-check bench-portfolio bench-priority bench-suites bench-optimizers
 .PHONY: help env build demo up lint fast test peers simulate faults fuzz conformance bench bench-data bench-commands docs lock clean

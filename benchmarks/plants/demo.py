@@ -23,6 +23,7 @@ from benchmarks.plants.communities import COMMUNITIES
 from cloud.core.clock import now_ms
 from cloud.core.settings import Settings
 from cloud.core.supervision import Child, Supervisor
+from cloud.functions.demand_response.service import ResponseService
 from cloud.functions.devices.service import DeviceService, NewDevice, NewProject
 from cloud.functions.economic_operation.service import EconomicService
 from cloud.ledger import open_ledger
@@ -51,7 +52,7 @@ class PreparedAgent:
 def register(settings: Settings, admit: Callable[..., Any], *, backfill_days: float) -> list[PreparedAgent]:
     """Register projects, templates, devices and agents of every community; safe to run again."""
     ledger = open_ledger(settings.effective_ledger_url)
-    service, economic = DeviceService(ledger), EconomicService(ledger, now_ms)
+    service, economic, response = DeviceService(ledger), EconomicService(ledger, now_ms), ResponseService(ledger, now_ms)
     for file in sorted(TEMPLATES.glob("*.yaml")):
         service.register_template(yaml.safe_load(file.read_text()))
     prepared = []
@@ -64,6 +65,8 @@ def register(settings: Settings, admit: Callable[..., Any], *, backfill_days: fl
             attributes={**facts["attributes"], "tariff": facts["tariff"]}))
         if key in PLANNED and economic.setting(project_id).version == 0:
             economic.change(project_id, {"mode": "act", "tariff": PLANNED[key]}, "demo")
+        if key in PLANNED and response.strategy(project_id).version == 0:
+            response.change_strategy(project_id, {"participates": True, "joins": True, "preset": "balanced"}, "demo")
         agent_id = f"{facts['code']}-a1".lower()
         uplink = "nats" if key == NATS_COMMUNITY else "grpc"
         folder = settings.home / "agents" / agent_id
@@ -102,7 +105,7 @@ def _admitted(settings: Settings, admit: Callable[..., Any], credentials: Path, 
 
 
 def start(settings: Settings, supervisor: Supervisor, prepared: list[PreparedAgent]) -> None:
-    """Start the plants in one process, then one agent per plant."""
+    """Start the plants in one process, a dispatch centre, then one agent per plant."""
     log = settings.home / "logs" / "plants.log"
     seen = log.stat().st_size if log.exists() else 0
 
@@ -112,5 +115,6 @@ def start(settings: Settings, supervisor: Supervisor, prepared: list[PreparedAge
             return file.read().count(b'"ready"') >= len(prepared)
 
     supervisor.start(Child("plants", [sys.executable, "-m", "benchmarks.plants.run", "all", "--port-base", str(PORT_BASE), "--state", str(settings.home / "plants")], ready, ready_s=90))
+    supervisor.start(Child("dispatcher", [sys.executable, "-m", "benchmarks.plants.dispatcher", "--home", str(settings.home)]))
     for agent in prepared:
         supervisor.start(Child(f"agent-{agent.agent_id}", [sys.executable, "-m", "edge_agent.cli", "run", "--site", str(agent.site_file)]))
