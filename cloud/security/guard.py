@@ -6,17 +6,25 @@ Must not know: functions, the ledger (both come through the Protocols below).
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import hmac
+import inspect
+import re
 import time
 import uuid
-from collections.abc import Callable, Coroutine, Iterable
-from typing import Any, Protocol, cast
+from collections.abc import Callable, Coroutine, Iterable, Iterator
+from contextvars import ContextVar
+from typing import Annotated, Any, Protocol, cast, get_args, get_origin
 from urllib.parse import unquote
 
 from fastapi import APIRouter, Depends, Request, Response
+from fastapi.concurrency import run_in_threadpool
+from fastapi.dependencies.models import Dependant
+from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from fastapi.routing import APIRoute
+from pydantic import BaseModel
 
 from cloud.security.operations import Operation, OperationTable, OperationTableError, Principal
 from protos.errors import KangError
@@ -27,6 +35,7 @@ SECURE = "__Host-"
 CSRF_HEADER = "x-kang-csrf"
 APPROVAL_HEADER = "x-kang-approval"
 REASON_HEADER = "x-kang-reason"
+_WHOLE = re.compile(r"[+-]?\d+")
 
 
 _THINGS = {"project": "项目", "device": "设备", "command": "命令", "quarantine": "隔离批次", "agent": "代理", "invitation": "注册邀请", "stream": "实时连接", "series": "曲线",
@@ -214,7 +223,7 @@ class Requires:
         if row.recorded:
             request.state.audit = await self._record(request, gate, row, principal)
         if row.two_person and principal is not None:
-            await _second_person(request, gate, row, principal)
+            request.state.second = (row, principal)  # asked once the parameters are known to be valid: nobody approves what cannot be done
         return principal
 
     async def _who(self, request: Request, gate: Gate, row: Operation) -> Principal | None:
@@ -286,8 +295,17 @@ async def _second_person(request: Request, gate: Gate, row: Operation, principal
     raise _PendingError(await gate.approvals.ask(row, principal, digest=digest, target=target_of(request), reason=reason, payload=body.decode(errors="replace")[:4000]))
 
 
+#: The request the code runs for, and the shapes of its parameters: what stands around an endpoint needs them, its own signature may not have them.
+_REQUEST: ContextVar[tuple[Request, dict[str, tuple[bool, bool]]]] = ContextVar("kang_request")
+
+
 class GuardedRoute(APIRoute):
-    """A route that settles its log row (done, or refused with the code) before its answer leaves."""
+    """A route that takes parameters as they are declared, asks the second person, and settles its log row (done, or refused) before its answer leaves."""
+
+    def __init__(self, path: str, endpoint: Callable[..., Any], **options: Any) -> None:
+        as_it_is = hasattr(endpoint, "kang_guarded") or inspect.isasyncgenfunction(endpoint)  # wrapped before, or a stream that cannot answer anything else
+        super().__init__(path, endpoint if as_it_is else self._inside(endpoint), **options)
+        self._shapes = _shapes(self.dependant)
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         """Wrap the handler."""
@@ -295,6 +313,7 @@ class GuardedRoute(APIRoute):
 
         async def guarded(request: Request) -> Response:
             gate: Gate = request.app.state.gate
+            _REQUEST.set((request, self._shapes))
             try:
                 response = await handler(request)
             except _PendingError as pending:
@@ -308,6 +327,55 @@ class GuardedRoute(APIRoute):
             return response
 
         return guarded
+
+    @staticmethod
+    def _inside(call: Callable[..., Any]) -> Callable[..., Any]:
+        """The endpoint behind what can only be asked when access and types are settled."""
+        @functools.wraps(call)
+        async def inside(**values: Any) -> Any:
+            request, shapes = _REQUEST.get()
+            if problems := [p for name, shape in shapes.items() for p in _misgiven(request, name, *shape)]:
+                raise RequestValidationError(problems)
+            second = getattr(request.state, "second", None)
+            if second is not None:
+                await _second_person(request, request.app.state.gate, *second)
+            return await (call(**values) if inspect.iscoroutinefunction(call) else run_in_threadpool(call, **values))
+
+        inside.kang_guarded = True  # type: ignore[attr-defined]
+        return inside
+
+
+def _shapes(dependant: Dependant) -> dict[str, tuple[bool, bool]]:
+    """(a list?, whole numbers?) by name of a path or query parameter, the fields of parameter models included."""
+    found: dict[str, tuple[bool, bool]] = {}
+    for part in (dependant, *dependant.dependencies):
+        for field in (*part.path_params, *part.query_params):
+            model = field.field_info.annotation
+            fields = model.model_fields if isinstance(model, type) and issubclass(model, BaseModel) else {field.alias: field.field_info}
+            for name, info in fields.items():
+                leaves = set(_leaves(info.annotation))
+                found[info.alias or name] = (bool(leaves & {list, set, frozenset, tuple}), int in leaves and not leaves & {float, str})
+    return found
+
+
+def _leaves(annotation: Any) -> Iterator[Any]:
+    """The types an annotation is made of, containers included."""
+    if (origin := get_origin(annotation)) is not None and origin is not Annotated:
+        yield origin
+    args = get_args(annotation)[:1] if get_origin(annotation) is Annotated else get_args(annotation)
+    if not args:
+        yield annotation
+    for part in args:
+        yield from _leaves(part)
+
+
+def _misgiven(request: Request, name: str, many: bool, whole: bool) -> Iterator[dict[str, Any]]:
+    """A parameter that stands twice where one is taken, or a whole number written as something else ("0.0", "1_000")."""
+    given = [str(request.path_params[name])] if name in request.path_params else request.query_params.getlist(name)
+    if len(given) > 1 and not many:
+        yield {"loc": ("query", name), "msg": "given more than once", "type": "repeated"}
+    if whole and any(text and not _WHOLE.fullmatch(text) for text in given):
+        yield {"loc": ("query", name), "msg": "must be a whole number", "type": "int_parsing"}
 
 
 async def _settle(request: Request, gate: Gate, result: str, code: str) -> None:
@@ -346,6 +414,8 @@ def check_routes(routers: Iterable[APIRouter], table: OperationTable) -> dict[st
             if len(names) != 1:
                 raise OperationTableError(reason=f"route {path} asks for {len(names)} operations")
             row = table[names[0]]
+            if row.two_person and inspect.isasyncgenfunction(route.endpoint):
+                raise OperationTableError(reason=f"route {path} is a stream, which no second person can be asked for")
             for method in cast("set[str]", route.methods):
                 if method in ("POST", "PUT", "PATCH", "DELETE") and not row.changes and not row.name.endswith((".preview", ".subscribe")):
                     raise OperationTableError(reason=f"{method} {path} changes something, '{row.name}' says it does not")

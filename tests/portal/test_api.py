@@ -547,3 +547,18 @@ async def test_every_export_is_documented_as_csv(site: Site) -> None:
     exports = [(p, m["get"]) for p, m in paths.items() if "get" in m and ("csv" in p or p.endswith("/export") or any("csv" in str(q.get("schema", {}).get("enum")) for q in m["get"].get("parameters", ())))]
     assert len(exports) >= 8
     assert all("text/csv" in get["responses"]["200"]["content"] for _, get in exports), [p for p, get in exports if "text/csv" not in get["responses"]["200"]["content"]]
+
+
+@pytest.mark.parametrize("query", ["projects/1/latest?device_id=0.0", "devices?offset=0.0", "devices?offset=1&offset=2", "alarms?limit=1_0", "audit?limit=5.0", "people?offset=0.0", "people?offset=1&offset=1"])
+async def test_a_parameter_is_taken_once_and_a_whole_number_is_written_as_one(site: Site, sign_in: SignIn, query: str) -> None:
+    role = "audit_admin" if query.startswith("audit") else "security_admin" if query.startswith("people") else "engineer"
+    answer = await (await sign_in(role)).get(query)
+    assert answer.status_code == 422, answer.text
+    assert answer.json()["code"] == "E-INPUT"
+
+
+async def test_nobody_is_asked_to_approve_what_is_not_valid(site: Site, sign_in: SignIn) -> None:
+    client = await sign_in("system_admin")
+    assert (await client.post("people/-1/reset")).status_code == 422
+    assert (await (await sign_in("system_admin")).get("approvals/waiting")).json() == {"waiting": 0}
+    assert (await (await sign_in("security_admin")).get("approvals/waiting")).json() == {"waiting": 0}

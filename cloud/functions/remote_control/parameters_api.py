@@ -17,7 +17,7 @@ from cloud.functions.devices.tables import DeviceTemplate
 from cloud.functions.params import Line, Whole
 from cloud.functions.remote_control import parameters
 from cloud.functions.services import Services, services
-from cloud.functions.tables_out import csv_response, local_time
+from cloud.functions.tables_out import CsvResponse, csv_response, local_time
 from cloud.security.guard import NotFoundError, operation, router
 from cloud.security.operations import Principal
 from protos.points import BY_ID
@@ -42,7 +42,7 @@ async def everything(who: Sees, given: Given, project_id: Whole | None = None, p
     return {"total": len(wanted), "offset": offset, "drifts": drifts, "rows": wanted[offset:offset + limit]}
 
 
-@api.get("/parameters/export")
+@api.get("/parameters/export", response_class=CsvResponse)
 async def export(who: Annotated[Principal, operation("remote_control.parameter.export")], given: Given, project_id: Whole | None = None, profile: Line = "", point_id: Whole | None = None, text: Text = "", drift: Drift = "") -> Response:
     """The same as CSV."""
     found = await _rows(given, who, project_id, profile, point_id, text)
