@@ -176,7 +176,8 @@ class Planning:
             else:
                 drawn = await just_before(self._historian, meter_of(project, self._directory.devices(project.id)), now)
                 self._offered[project.id] = (now, mark[1])
-                if drawn is None:
+                if drawn is None:  # nothing metered yet: again in half a minute
+                    self._offered[project.id] = (now - METERED_MS + RETRY_MS, mark[1])
                     continue
                 found = metered(drawn, least, now, step_kw=stage_kw(where), other_kw=await self._beside(project.id, where, drawn))
             await asyncio.to_thread(self.response.keep_resource, project.id, found)

@@ -121,6 +121,7 @@ class Desk:
             asyncio.to_thread(self._service.resources, projects), asyncio.to_thread(self._service.strategies), asyncio.to_thread(self._service.choices, event["id"]), asyncio.to_thread(self._service.commitments))
         rank = {e["id"]: n for n, e in enumerate(await asyncio.to_thread(self._service.open_events))}
         mine = rank.get(event["id"], len(rank))
+        taken = await asyncio.to_thread(self._service.taken, event["id"])
         before: dict[int, list[dict[str, Any]]] = {}
         for held in all_held:
             if held["event"] != event["id"] and not held["out"] and rank.get(held["event"], mine) < mine:
@@ -131,7 +132,7 @@ class Desk:
         async def one(resource: Mapping[str, Any]) -> Offer | None:
             project = named[resource["project_id"]]
             strategy = strategies.get(project.id) or Strategy(project.id)
-            if order.kind is Kind.MARKET and await asyncio.to_thread(self._stays_out, event, strategy, choices.get(project.id), resource, project.timezone):
+            if order.kind is Kind.MARKET and self._stays_out(event, strategy, choices.get(project.id), resource, project.timezone, taken.get(project.id, [])):
                 return None
             async with gate:
                 base = await self._base(resource, order, pieces)
@@ -145,13 +146,13 @@ class Desk:
 
         return [o for o in await asyncio.gather(*(one(r) for r in resources)) if o is not None]
 
-    def _stays_out(self, event: Mapping[str, Any], strategy: Strategy, choice: tuple[str, float] | None, resource: Mapping[str, Any], timezone: str) -> bool:
+    def _stays_out(self, event: Mapping[str, Any], strategy: Strategy, choice: tuple[str, float] | None, resource: Mapping[str, Any], timezone: str, taken: list[tuple[int, int]]) -> bool:
         if not strategy.participates or (choice is None and not strategy.joins) or (choice is not None and choice[0] == "decline") or self._now() - resource["at_ms"] > FRESH_MS:
             return True
         if event["start_ms"] - event["created_ms"] < strategy.notice_s * 1000 or (event["document"]["micro_kwh"] < strategy.price_micro_kwh and event["document"]["micro_kwh"] > 0):
             return True
         day = dt.datetime.fromtimestamp(event["start_ms"] / 1000, ZoneInfo(timezone)).replace(hour=0, minute=0, second=0, microsecond=0)
-        return bool(rested(strategy, self._service.taken(strategy.project_id, event["id"]), event["start_ms"], event["end_ms"], int(day.timestamp() * 1000)))
+        return bool(rested(strategy, taken, event["start_ms"], event["end_ms"], int(day.timestamp() * 1000)))
 
     async def _base(self, resource: Mapping[str, Any], order: Order, pieces: Segments) -> Array:
         """Draw without the event: what the meter shows when the event is at hand and settled by that, the plan's otherwise."""

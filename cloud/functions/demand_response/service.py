@@ -350,13 +350,15 @@ class ResponseService:
             found = [{**_commitment(c), "event_id": e.event_id, "kind": e.kind, "priority": e.priority, "state": e.state, "created_ms": e.created_ms} for c, e in session.execute(asked)]
             return sorted(found, key=lambda c: (c["kind"] != Kind.ORDER, c["priority"], c["created_ms"], c["event"]))
 
-    def taken(self, project_id: int, but: int) -> list[tuple[int, int]]:
-        """(start, end) of the market events of this season a project is or was committed to, without one of them: for fatigue."""
+    def taken(self, but: int) -> dict[int, list[tuple[int, int]]]:
+        """(start, end) of the market events of this season each project is or was committed to, without one of them: for fatigue."""
+        out: dict[int, list[tuple[int, int]]] = {}
         with self._ledger.read() as session:
-            rows = session.execute(select(ResponseCommitment.from_ms, ResponseCommitment.to_ms).join(ResponseEvent, ResponseEvent.id == ResponseCommitment.event).where(
-                ResponseCommitment.project_id == project_id, ResponseCommitment.event != but, ResponseCommitment.out == "", ResponseEvent.kind == str(Kind.MARKET),
-                ResponseEvent.state.not_in([str(State.CANCELLED), str(State.SUPERSEDED)]), ResponseCommitment.from_ms > self._now() - SEASON_MS))
-            return [(int(a), int(b)) for a, b in rows]
+            for project, a, b in session.execute(select(ResponseCommitment.project_id, ResponseCommitment.from_ms, ResponseCommitment.to_ms).join(ResponseEvent, ResponseEvent.id == ResponseCommitment.event).where(
+                    ResponseCommitment.event != but, ResponseCommitment.out == "", ResponseEvent.kind == str(Kind.MARKET),
+                    ResponseEvent.state.not_in([str(State.CANCELLED), str(State.SUPERSEDED)]), ResponseCommitment.from_ms > self._now() - SEASON_MS)):
+                out.setdefault(int(project), []).append((int(a), int(b)))
+        return out
 
     def stronger(self, event: int, project_id: int) -> list[dict[str, Any]]:
         """A project's commitments to events stronger than this one."""
