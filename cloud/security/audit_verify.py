@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import sqlite3
+import time
 from collections.abc import Iterable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -80,12 +81,9 @@ def verify(ledger: Ledger, public: Ed25519PublicKey, folder: Path | None, *, now
         known: checkpoints from elsewhere (agents, backups, paper).
     """
     hashes = Suite(suite)
+    # The log grows while it is read, so each part is read before what must cover it: cuts and checkpoints, then the leaves beside, then links, then records.
     with ledger.read() as session:
-        every = [(int(n), int(i), bytes.fromhex(leaf), bytes.fromhex(chain)) for n, i, leaf, chain in session.execute(
-            select(AuditLink.n, AuditLink.record_id, AuditLink.leaf, AuditLink.chain).order_by(AuditLink.n))]
         cuts = [row.document for row in session.scalars(select(AuditCut).order_by(AuditCut.n))]
-        rows = {row.id: hashes.leaf(canonical(row)) for row in session.scalars(select(OperationLog).execution_options(yield_per=2000))}
-        times = {int(i): int(at) for i, at in session.execute(select(OperationLog.id, OperationLog.at_ms))}
         stored = [Checkpoint.read(row.document) for row in session.scalars(select(AuditCheckpoint).order_by(AuditCheckpoint.size))]
     beside = checkpoints_of(folder / "checkpoints.jsonl") if folder is not None and (folder / "checkpoints.jsonl").exists() else []
     points = [*stored, *beside, *known]
@@ -100,8 +98,10 @@ def verify(ledger: Ledger, public: Ed25519PublicKey, folder: Path | None, *, now
     cut, wrong = _lawful(cuts, public, genuine, now_ms)
     findings += wrong
     base = cut.n if cut is not None else 0
+    held = _leaves(folder, base)
+    every, rows, times = _read(ledger, hashes, at_least=base + len(held))
     links = [link for link in every if link[0] > base]  # what the cut covers may still be being deleted
-    findings += _walk(hashes, links, rows, _leaves(folder, base), genuine, cut)
+    findings += _walk(hashes, links, rows, held, genuine, cut)
     if not findings:
         linked = {i for _, i, _, _ in every}
         late = [i for i in rows if i not in linked and now_ms - times[i] > LAG_MS]
@@ -110,6 +110,22 @@ def verify(ledger: Ledger, public: Ed25519PublicKey, folder: Path | None, *, now
     commands, wrong = _commands(control, genuine)
     findings += wrong
     return Report(len(links), len({(p.size, p.head) for p in genuine}), commands, tuple(findings), cut)
+
+
+def _read(ledger: Ledger, hashes: Suite, *, at_least: int) -> tuple[list[tuple[int, int, bytes, bytes]], dict[int, bytes], dict[int, int]]:
+    """Links, leaves of records, their times. A leaf reaches the disk a moment before its link is committed: what is missing is waited for, shortly."""
+    until = time.monotonic() + 2.0
+    while True:
+        with ledger.read() as session:
+            every = [(int(n), int(i), bytes.fromhex(leaf), bytes.fromhex(chain)) for n, i, leaf, chain in session.execute(
+                select(AuditLink.n, AuditLink.record_id, AuditLink.leaf, AuditLink.chain).order_by(AuditLink.n))]
+            rows: dict[int, bytes] = {}
+            times: dict[int, int] = {}
+            for row in session.scalars(select(OperationLog).execution_options(yield_per=2000)):
+                rows[row.id], times[row.id] = hashes.leaf(canonical(row)), int(row.at_ms)
+        if not every or every[-1][0] >= at_least or time.monotonic() > until:
+            return every, rows, times
+        time.sleep(0.1)
 
 
 def _lawful(documents: list[dict[str, Any]], public: Ed25519PublicKey, points: list[Checkpoint], now_ms: int) -> tuple[Cut | None, list[Finding]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
+import threading
 from contextlib import closing
 from pathlib import Path
 
@@ -237,3 +238,30 @@ def test_the_tree_has_the_root_rfc_6962_gives(records: list[bytes]) -> None:
         tree.append(leaf)
     assert tree.root() == mth(leaves)
     assert roots_at(hashes, leaves, range(len(leaves) + 1)) == {k: mth(leaves[:k]) for k in range(len(leaves) + 1)}
+
+
+def test_a_log_that_grows_while_it_is_read_is_not_accused(house: House) -> None:
+    """Somebody writes without pause; every look in between finds it whole."""
+    stop, broken = threading.Event(), list[BaseException]()
+
+    def write() -> None:
+        try:
+            while not stop.is_set():
+                house.act(20)
+                house.chainer.step()
+                house.chainer.sign()
+        except BaseException as error:
+            broken.append(error)
+
+    house.act(300)
+    house.chainer.step()
+    writer = threading.Thread(target=write)
+    writer.start()
+    try:
+        looks = [house.check() for _ in range(12)]
+    finally:
+        stop.set()
+        writer.join()
+    assert not broken
+    assert [f for look in looks for f in look.findings] == []
+    assert looks[-1].records > looks[0].records, "it grew meanwhile"
