@@ -34,6 +34,8 @@ Given = Annotated[Services, Depends(services)]
 Key = Annotated[str, Header(alias="Idempotency-Key", min_length=8, max_length=80, pattern=r"^[A-Za-z0-9._-]+$")]
 Identity = Annotated[str, Path(max_length=32, pattern=r"^[a-z0-9-]+$")]
 Sees = Annotated[Principal, operation("remote_control.batch.read")]
+#: Devices that a second person is told by name with the request (which is kept to 4000 characters); the batch names them all.
+TOLD = 10
 
 
 class BatchWish(BaseModel):
@@ -117,8 +119,8 @@ async def submit(body: BatchWish, key: Key, request: Request, who: Annotated[Pri
     approval = None
     if second:
         row = request.app.state.gate.table["remote_control.batch.release"]
-        told = {"kind": body.kind, "point": BY_ID[body.point_id].key if body.point_id in BY_ID else None, "value": body.value, "low": body.low, "high": body.high, "hold_s": body.hold_s, "kw": kw,
-                "why": [s["zh"] for s in second], "devices": [d.code for d in devices]}
+        told = {"kind": body.kind, "point": BY_ID[body.point_id].key if body.point_id in BY_ID else None, "value": body.value, "low": body.low, "high": body.high, "hold_s": body.hold_s, "gap_s": body.gap_s,
+                "start_ms": body.start_ms, "on_failure": body.on_failure, "kw": kw, "why": second, "count": len(devices), "devices": [{"code": d.code, "zh": d.name_zh, "en": d.name_en} for d in devices[:TOLD]]}
         approval = await given.people.approvals.ask(row, who, digest=approval_digest("POST", f"/api/v1/command-batches/{identity}/release", "", b""), target=f"/batches/{identity}", reason=body.reason,
                                                     payload=json.dumps(told, ensure_ascii=False))
     made = await asyncio.to_thread(lambda: _service(request).create(identity, requests, wish, who, kw=kw, second=second, approval_id=approval["id"] if approval else None, start_ms=body.start_ms))
@@ -160,7 +162,7 @@ async def one(batch: Identity, request: Request, who: Sees, given: Given) -> dic
 
 
 @api.post("/command-batches/{batch}/release", status_code=202)
-async def release(batch: Identity, request: Request, who: Annotated[Principal, operation("remote_control.batch.release")], given: Given) -> dict[str, Any]:
+async def release(batch: Identity, request: Request, who: Annotated[Principal, operation("remote_control.batch.release", asks=False)], given: Given) -> dict[str, Any]:
     """Carry out what a second person has approved (header `X-Kang-Approval`): by its asker, once, within the approval's deadline."""
     await _mine(request, who, batch)
     request.state.target = f"command_batch/{batch}"
