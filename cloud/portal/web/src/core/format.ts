@@ -47,6 +47,12 @@ export function age(ms: number): string {
   if (s < 172_800) return t('age.h', { n: Math.round(s / 3600) })
   return t('age.d', { n: Math.round(s / 86_400) })
 }
+/** How long, seconds inside, exact to the minute. */
+export function span(s: number): string {
+  if (s < 60) return t('age.s', { n: number(s) })
+  const minutes = Math.round(s / 60)
+  return [minutes >= 60 ? t('age.h', { n: number(Math.floor(minutes / 60)) }) : '', minutes % 60 || minutes < 60 ? t('age.min', { n: minutes % 60 }) : ''].filter(Boolean).join(' ')
+}
 // Times stand in the project's zone; where no single project is meant, in the installation's (never silently in the reader's).
 let installation: string | undefined
 export const setZone = (given: string | undefined): void => { installation = given || undefined }
