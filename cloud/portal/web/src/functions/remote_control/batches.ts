@@ -1,4 +1,5 @@
 // What a batch of commands looks like on the way between portal and pages.
+import { t, word } from '@/core/i18n'
 import type { Holder, Named, Problem } from '@/core/types'
 
 export interface BatchItem {
@@ -22,4 +23,6 @@ export interface BatchPreview {
 }
 export const BATCH_STATES = ['pending', 'running', 'done', 'failed', 'cancelled']
 export const BATCH_KINDS = ['hold', 'release', 'pulse', 'start', 'stop', 'lock', 'unlock', 'restore']
+/** How far one device of a batch is; what is not sent has no command yet. */
+export const itemState = (state: string): string => (state === 'waiting' ? t('batch.itemWaits') : state === 'cancelled' ? t('batch.itemCancelled') : word('command', state))
 export const ENDED = ['verified', 'failed', 'expired', 'superseded', 'refused', 'unknown', 'cancelled']
