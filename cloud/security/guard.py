@@ -143,6 +143,14 @@ class Approvals(Protocol):
         ...
 
 
+class ApprovalNeededError(AccessError):
+    """The approval that was asked for must be quoted."""
+
+    code = "E-APPROVAL-NEEDED"
+    zh = "须先由第二人批准该事项，再携带其批准执行。请在“审批”页查看其状态。"
+    en = "A second person must approve this first; then carry it out with that approval. See its state on the Approvals page."
+
+
 class _PendingError(Exception):
     """Not an error: the answer is 202 with the approval."""
 
@@ -203,8 +211,9 @@ class Gate:
 class Requires:
     """A dependency: the caller must be allowed to do `name`; gives the `Principal`."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, *, asks: bool = True) -> None:
         self.name = name
+        self._asks = asks
 
     async def __call__(self, request: Request) -> Principal | None:
         """Check session, token and role; write the first half of the log row."""
@@ -223,6 +232,8 @@ class Requires:
         if row.recorded:
             request.state.audit = await self._record(request, gate, row, principal)
         if row.two_person and principal is not None:
+            if not self._asks and not request.headers.get(APPROVAL_HEADER):
+                raise ApprovalNeededError
             request.state.second = (row, principal)  # asked once the parameters are known to be valid: nobody approves what cannot be done
         return principal
 
@@ -385,9 +396,14 @@ async def _settle(request: Request, gate: Gate, result: str, code: str) -> None:
                                   target=getattr(request.state, "target", None))
 
 
-def operation(name: str) -> Any:
-    """`Depends` of the operation `name`; annotate the parameter with `Principal`."""
-    return Depends(Requires(name))
+def operation(name: str, *, asks: bool = True) -> Any:
+    """`Depends` of the operation `name`; annotate the parameter with `Principal`.
+
+    Args:
+        name: its row.
+        asks: False where the approval was asked for before, with all its particulars: a call without it is refused instead of asking anew.
+    """
+    return Depends(Requires(name, asks=asks))
 
 
 def router(prefix: str = "") -> APIRouter:

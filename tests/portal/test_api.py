@@ -15,6 +15,7 @@ import httpx
 import pytest
 
 from cloud.control.client import ControlUnavailableError
+from cloud.functions.devices.service import DeviceService
 from cloud.functions.devices.templates import device_writings
 from cloud.functions.monitoring.stream import QUEUE, LiveStream, LiveStreams, StreamFullError
 from cloud.functions.system.tables import OperationLog
@@ -38,6 +39,14 @@ async def test_the_overview_counts_projects_by_what_needs_a_hand_first(site: Sit
     totals = (await (await sign_in("operator")).get("overview")).json()["totals"]
     assert (totals["projects"], totals["normal"], totals["critical"], totals["offline"], totals["alarm"]) == (4, 2, 1, 1, 0)
     assert (totals["rooms_measured"], totals["rooms_total"]) == (32, 96)
+
+
+async def test_an_agent_that_has_not_begun_takes_no_project_offline(site: Site, sign_in: SignIn) -> None:
+    DeviceService(site.ledger).register_agent("edge-new", site.projects["cuihu"], signing_public=b"s" * 32, box_public=b"b" * 32, uplink="grpc")
+    site.directory.refresh()
+    totals = (await (await sign_in("operator")).get("overview")).json()
+    assert totals["totals"]["offline"] == 0
+    assert not [n for n in totals["needs"] if n.get("agent_id") == "edge-new"]
 
 
 async def test_needs_are_grouped_by_cause_and_worst_first(site: Site, sign_in: SignIn) -> None:
@@ -212,6 +221,9 @@ async def test_a_locked_out_device_refuses_all_but_safety_acts(site: Site, sign_
     assert refused.json()["code"] == "E-COMMAND-LOCKED" and "王师傅" in refused.json()["zh"]
     stop = await client.post("commands/emergency-stop", json={"device_id": device}, headers={"Idempotency-Key": "emergency-1"})
     assert stop.status_code == 202 and site.commands.requests[0].authority == 1
+    site.live.device_states[device]["lockout_holder"] = site.commands.requests[0].actor
+    own = await client.post("commands", json=wish(device), headers={"Idempotency-Key": "locked-out-2"})
+    assert own.json()["code"] == "E-COMMAND-LOCKED-BY-YOU"
 
 
 async def test_a_safety_act_goes_out_even_when_the_log_cannot_be_written(site: Site, sign_in: SignIn) -> None:

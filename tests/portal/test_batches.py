@@ -81,7 +81,8 @@ async def test_a_batch_is_sent_and_followed_on_every_device(site: Site, operator
 async def test_what_one_device_would_refuse_is_refused_whole_before_anything_is_sent(site: Site, operator: httpx.AsyncClient) -> None:
     first, second, _ = rooms(site)
     site.live.device_states[second] = {"locked_out": True, "lockout_holder": "王师傅", "lockout_reason": "检修"}
-    assert (await send(operator, wish([first, second]))).json()["code"] == "E-COMMAND-LOCKED"
+    refused = (await send(operator, wish([first, second]))).json()
+    assert refused["code"] == "E-COMMAND-LOCKED" and site.directory.device(second).code in refused["en"]
     for body, code in ((wish([first], value=99.0), "E-COMMAND-RANGE"), (wish([first, first]), "E-BATCH-SIZE"), (wish([first], reason=" "), "E-BATCH-SIZE"), (wish([]), "E-INPUT"), (wish([first], value=None), "E-COMMAND-INCOMPLETE"),
                        (wish([first], gap_s=-1.0), "E-INPUT"), (wish([999_999]), "E-NOT-FOUND")):
         assert (await send(operator, body)).json()["code"] == code, body
@@ -95,6 +96,9 @@ async def test_a_large_batch_waits_for_a_second_person_and_then_goes_once(site: 
     made = (await send(operator, wish(devices))).json()
     assert (made["state"], site.commands.requests) == ("pending", []) and "20" in made["second"][0]["en"]
     call = f"command-batches/{made['id']}/release"
+    for body in (None, {}):
+        assert (await operator.post(call, json=body)).json()["code"] == "E-APPROVAL-NEEDED", "no second, emptier approval is asked for"
+    assert [a["id"] for a in (await operator.get("approvals")).json()] == [made["approval_id"]]
     early = await operator.post(call, headers={"X-Kang-Approval": made["approval_id"]})
     assert early.json()["code"] == "E-APPROVAL", "nobody has approved"
     assert (await operator.post(f"approvals/{made['approval_id']}", json={"approve": True})).json()["code"] == "E-SELF"

@@ -5,8 +5,9 @@ Must not know: FastAPI, transports; the words of the page are the page's busines
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, Final
 
 from cloud.core.ports import DeviceInfo, Latest
 from protos.arbitration import Authority
@@ -99,9 +100,27 @@ def why(state: Mapping[str, Any] | None, standing: Latest | None = None, *, pass
 
 
 def holder_view(holder: Mapping[str, Any], document: Mapping[str, Any] | None) -> dict[str, Any]:
-    """Who holds a point; an interlock, whose holder and reason are ids of the box, with `words` {zh, en} of the template."""
+    """Who holds a point; where an interlock or a rule of the box does, whose reasons are ids and bare facts, with `words` {zh, en}."""
     held = {k: holder.get(k) for k in ("point_id", "authority", "value", "until_ms", "holder", "reason")}
-    return {**held, "words": interlock_words(document, str(held["reason"]))} if held["authority"] == Authority.INTERLOCK else held
+    if held["authority"] == Authority.INTERLOCK:
+        return {**held, "words": interlock_words(document, str(held["reason"]))}
+    words = rule_words(str(held["reason"] or ""))
+    return {**held, "reason_words": words} if words else held
+
+
+#: What the rules of a box report as their reason (edge_agent/algorithms), as people say it in Chinese; "{0}" is the figure.
+_RULES: Final = (
+    (re.compile(r"grid cap (\d+) kW"), "关口限功率 {0} kW"), (re.compile(r"grid cap (\d+) kW, meter silent"), "关口限功率 {0} kW，关口表无读数"), (re.compile(r"grid cap is over"), "关口限功率已结束"),
+    (re.compile(r"outdoor unknown"), "室外温度未知"), (re.compile(r"outdoor (-?[\d.]+) degC"), "室外 {0} °C"), (re.compile(r"nearly empty"), "蓄热将尽"), (re.compile(r"valley"), "谷时段"),
+    (re.compile(r"full"), "已蓄满"), (re.compile(r"not valley"), "非谷时段"), (re.compile(r"([+-][\d.]+) K to go"), "尚差 {0} K"), (re.compile(r"fault"), "故障"))
+
+
+def rule_words(reason: str) -> dict[str, str] | None:
+    """A rule's reason in both languages; None for what people wrote."""
+    for pattern, zh in _RULES:
+        if found := pattern.fullmatch(reason):
+            return {"zh": zh.replace("{0}", found[1]) if found.groups() else zh, "en": reason.replace("degC", "°C")}
+    return None
 
 
 def interlock_words(document: Mapping[str, Any] | None, lock_id: str) -> dict[str, str]:

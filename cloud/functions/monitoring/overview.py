@@ -27,6 +27,12 @@ def silent_devices(agent: Mapping[str, Any], now_ms: int) -> list[Mapping[str, A
     return [d for d in agent.get("devices", ()) if not d.get("online") and now_ms - int(d.get("last_ok_ms") or 0) > SILENT_MS]
 
 
+def expected(agents: Sequence[Mapping[str, Any]], devices: Iterable[DeviceInfo]) -> list[Mapping[str, Any]]:
+    """Agents whose silence is a fault: one that was admitted but has no device yet and was never heard has not begun; it stands on the agents page."""
+    working = {d.agent_id for d in devices}
+    return [a for a in agents if a.get("online") or a.get("last_heard_ms") or a["agent_id"] in working]
+
+
 def summarise(project: ProjectInfo, devices: Sequence[DeviceInfo], latest: Sequence[Latest], agents: Sequence[Mapping[str, Any]],
               alarms: Sequence[Mapping[str, Any]], now_ms: int) -> dict[str, Any]:
     """One project in a row: power, heat, rooms, weather, alarms by severity, links, and the word that sums it up."""

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from cloud.core.ports import ProjectInfo, Series
 from cloud.functions.monitoring.flow import supply_devices
-from cloud.functions.monitoring.overview import hands, summarise, totals
+from cloud.functions.monitoring.overview import expected, hands, summarise, totals
 from cloud.security.operations import Principal
 from protos.points import BY_KEY
 
@@ -35,15 +35,17 @@ async def overview(given: Services, who: Principal) -> dict[str, Any]:
             latest = await given.historian.latest(project.id)
         admitted = [a for a in given.directory.agents(project.id) if not a.revoked]
         heard = {a["agent_id"]: a for a in agents if a["project_id"] == project.id}
-        known = [heard.get(a.agent_id, {"agent_id": a.agent_id, "project_id": project.id, "online": False}) for a in admitted]
-        return summarise(project, given.directory.devices(project.id), latest, known, [a for a in alarms if a["project_id"] == project.id], now)
+        devices = given.directory.devices(project.id)
+        known = expected([heard.get(a.agent_id, {"agent_id": a.agent_id, "project_id": project.id, "online": False}) for a in admitted], devices)
+        return summarise(project, devices, latest, known, [a for a in alarms if a["project_id"] == project.id], now)
 
     rows = await asyncio.gather(*(one(p) for p in projects))
     heard_ids = {a["agent_id"]: a for a in agents}
     all_agents = [heard_ids.get(a.agent_id, {"agent_id": a.agent_id, "project_id": a.project_id, "online": False})
                   for a in given.directory.agents() if a.project_id in seen and not a.revoked]
     names = {d.id: d for p in projects for d in given.directory.devices(p.id)}
-    needs = hands([a for a in alarms if a["project_id"] in seen], all_agents, [q for q in quarantine if q["project_id"] in seen],
+    working = expected(all_agents, names.values())
+    needs = hands([a for a in alarms if a["project_id"] in seen], working, [q for q in quarantine if q["project_id"] in seen],
                   [c for c in commands if c["project_id"] in seen], rows, now_ms=now)
     for need in needs:
         first = names.get(need.get("device_id") or next(iter(need.get("device_ids", ())), 0))

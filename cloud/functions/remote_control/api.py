@@ -116,15 +116,16 @@ async def emergency_stop(body: Emergency, key: Key, request: Request, who: Annot
 @api.post("/commands/restore-heat", status_code=202)
 async def restore_heat(body: Emergency, key: Key, request: Request, who: Annotated[Principal, operation("remote_control.emergency.restore")],
                        given: Given) -> dict[str, Any]:
-    """Drop stops and restrictions (恢复供热): never refused."""
+    """Drop stops and restrictions (恢复供热): never refused. The start it makes is held as operator for four hours, then plan and schedule go on."""
     return _named(given, await given.commands.submit(_safety(request, given, who, body, key, "restore_heat")))
 
 
 def _safety(request: Request, given: Services, who: Principal, body: Emergency, key: str, kind: str) -> CommandRequest:
     device = given.device(who, body.device_id)
     request.state.target = f"{device.code} {kind}"
+    hold_s = service.RESTORE_HOLD_S if kind == "restore_heat" else service.MAX_HOLD_S
     return CommandRequest(device.project_id, device.id, kind, authority=int(Authority.EMERGENCY_STOP), actor=who.name, reason=body.reason,
-                          idempotency_key=key, hold_s=service.MAX_HOLD_S)
+                          idempotency_key=key, hold_s=hold_s)
 
 
 async def _checked(given: Services, who: Principal, body: Wish, key: str) -> tuple[CommandRequest, DeviceInfo, dict[str, Any] | None]:

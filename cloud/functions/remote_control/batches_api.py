@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal
 
 from fastapi import Depends, Header, Path, Query, Request, Response
@@ -19,7 +19,7 @@ from cloud.functions.devices.templates import device_writings
 from cloud.functions.params import Line, Whole
 from cloud.functions.remote_control import service
 from cloud.functions.remote_control.batches import MOST, BatchService, batch_id, rated_kw, second_person
-from cloud.functions.remote_control.errors import BatchSizeError
+from cloud.functions.remote_control.errors import BatchSizeError, CommandRefusedError
 from cloud.functions.remote_control.runner import BatchRunner
 from cloud.functions.services import Services, services
 from cloud.functions.tables_out import CsvResponse, csv_response, local_time
@@ -112,7 +112,7 @@ async def submit(body: BatchWish, key: Key, request: Request, who: Annotated[Pri
     request.state.target = f"{body.kind} {BY_ID[body.point_id].key if body.point_id in BY_ID else ''} x{len(devices)}"
     identity = batch_id(who.user_id, key)
     heard = await _heard(given, devices)
-    requests = [service.check(_request(body, d, who, ""), d, given.directory.template(d.template) or {}, heard.get(d.id)) for d in devices]
+    requests = [_checked(_request(body, d, who, ""), d, given.directory.template(d.template) or {}, heard.get(d.id)) for d in devices]
     by_id = {d.id: d for d in devices}
     second, kw = second_person(requests, by_id, _documents(given, devices), given.limits), rated_kw(requests, by_id)
     wish = body.model_dump(exclude={"device_ids", "reason"})
@@ -187,6 +187,16 @@ async def restore(batch: Identity, body: Reason, request: Request, who: Annotate
     request.state.target = f"command_batch/{batch}"
     made = await _runner(request).restore(found, who, reason=body.reason)
     return {**_shown(given, who, made), "left": made["left"]}
+
+
+def _checked(request: CommandRequest, device: DeviceInfo, document: Mapping[str, Any], heard: Mapping[str, Any] | None) -> CommandRequest:
+    """As for one device; a refusal names which of the many it is."""
+    try:
+        return service.check(request, device, document, heard)
+    except CommandRefusedError as error:
+        code = device.code.replace("{", "{{").replace("}", "}}")
+        error.zh, error.en = f"{code}：{error.zh}", f"{code}: {error.en}"
+        raise
 
 
 def _request(body: BatchWish, device: DeviceInfo, who: Principal, key: str) -> CommandRequest:

@@ -6,6 +6,7 @@ KangError
 ├── OutOfRangeError        E-COMMAND-RANGE
 ├── NotWholeError          E-COMMAND-WHOLE
 ├── LockedOutError         E-COMMAND-LOCKED
+│   └── LockedByYouError   E-COMMAND-LOCKED-BY-YOU
 ├── IncompleteError        E-COMMAND-INCOMPLETE
 └── FourEyesError          E-COMMAND-FOUR-EYES
 └── BatchError                 E-BATCH
@@ -55,6 +56,14 @@ class LockedOutError(CommandRefusedError):
     code = "E-COMMAND-LOCKED"
     zh = "设备已被 {holder} 挂牌检修（{reason}），拒绝远程控制。请联系持牌人摘牌。"
     en = "The device is locked out by {holder} ({reason}); remote control is refused. Ask the holder to remove the tag."
+
+
+class LockedByYouError(LockedOutError):
+    """The asker's own tag hangs on it."""
+
+    code = "E-COMMAND-LOCKED-BY-YOU"
+    zh = "设备由您本人挂牌检修（{reason}），拒绝远程控制。检修完成后请先摘牌。"
+    en = "You have locked this device out ({reason}); remote control is refused. Remove your tag when the work is done."
 
 
 class IncompleteError(CommandRefusedError):

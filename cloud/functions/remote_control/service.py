@@ -13,13 +13,22 @@ from typing import Any
 
 from cloud.core.ports import CommandRequest, DeviceInfo
 from cloud.functions.devices.templates import Writing, device_writings
-from cloud.functions.remote_control.errors import IncompleteError, LockedOutError, NotWholeError, NotWritableError, OutOfRangeError
+from cloud.functions.remote_control.errors import (
+    IncompleteError,
+    LockedByYouError,
+    LockedOutError,
+    NotWholeError,
+    NotWritableError,
+    OutOfRangeError,
+)
 from cloud.security.operations import Principal, Role
 from protos.arbitration import Authority, Hold, decide
 from protos.points import BY_ID
 
 KINDS = ("hold", "release", "pulse", "stop", "start", "lock", "unlock")
 MIN_HOLD_S, MAX_HOLD_S = 60.0, 7 * 86_400.0
+#: How long the start that restores heat is held before plan and schedule have their say again, s.
+RESTORE_HOLD_S = 4 * 3600.0
 
 
 def authority_of(who: Principal) -> Authority:
@@ -43,6 +52,8 @@ def check(request: CommandRequest, device: DeviceInfo, document: Mapping[str, An
             raise IncompleteError(reason_zh="挂牌与摘牌须写明原因", reason_en="locking and unlocking need a reason")
         return request
     if heard is not None and heard.get("locked_out"):
+        if heard.get("lockout_holder") == request.actor:
+            raise LockedByYouError(reason=heard.get("lockout_reason", ""))
         raise LockedOutError(holder=heard.get("lockout_holder", "?"), reason=heard.get("lockout_reason", ""))
     sequences = document.get("sequences") or {}
     if request.kind in ("start", "stop"):

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import ast
+import re
 from pathlib import Path
 
 import pytest
 import yaml
 
-from cloud.functions.devices.state import why
+from cloud.functions.devices.state import rule_words, why
 from cloud.functions.remote_control.endings import AUTHORITIES, ENDINGS, ending, told
 from protos.arbitration import Authority
 from protos.points import BY_KEY
@@ -60,6 +61,14 @@ def test_an_interlock_speaks_the_templates_words():
     assert ending("interlock.gone", "", BOILER)["en"] == "Interlock: gone"
     held = {"agent_online": True, "online": True, "holders": [{"point_id": 1, "authority": 0, "value": 0.0, "until_ms": None, "holder": "interlock", "reason": "low_water"}]}
     assert why(held, document=BOILER)["words"]["zh"] == "缺水，禁止启动"
+
+
+@pytest.mark.parametrize("reason", ["grid cap 263 kW", "grid cap 263 kW, meter silent", "grid cap is over", "outdoor -7.5 degC", "outdoor unknown", "valley", "not valley", "full", "nearly empty", "+1.5 K to go", "fault"])
+def test_what_a_rule_of_the_box_gives_as_reason_is_said_in_both_languages(reason):
+    words = rule_words(reason)
+    assert words["zh"] != words["en"]
+    assert all(figure in words["zh"] for figure in re.findall(r"[\d.]+", reason))
+    assert rule_words("washing the loop") is None
 
 
 def test_a_command_is_told_with_its_steps():

@@ -35,7 +35,7 @@ export interface Room {
   setpoint: number | null; location: string; attributes: Record<string, unknown>
 }
 export interface Rooms extends RoomCount { rooms: Room[] }
-export interface Why { kind: string; since_ms?: number | null; holder?: string; reason?: string; code?: string; point_id?: number; authority?: number; value?: number | null; until_ms?: number; words?: { zh: string; en: string } }
+export interface Why { kind: string; since_ms?: number | null; holder?: string; reason?: string; code?: string; point_id?: number; authority?: number; value?: number | null; until_ms?: number; words?: { zh: string; en: string }; reason_words?: { zh: string; en: string } }
 export interface DeviceRow extends Named {
   project_id: number; agent_id: string; template: string; profile: string; parent_id: number | null; location: string; rated_kw: number; attributes: Record<string, unknown>
   condition: string; why: Why; alarms: Record<string, number>; last_ok_ms: number | null; key: Value[]
