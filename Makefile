@@ -39,7 +39,7 @@ fast: build  ## tests that start no processes
 
 test: build lint peers  ## everything .ci/run demands, under 15 minutes
 	@$(BIN)/python -m pytest -n 2 --dist loadfile -m "$(LIGHT)" tests
-	@$(BIN)/python -m pytest -m "not ($(LIGHT))" tests
+	@$(BIN)/python -m pytest -m "not ($(LIGHT)) and not minutes" tests
 
 peers: env  ## independent peers for interoperability tests (npm, into build/peers)
 	@test -d build/peers/node_modules/modbus-serial || PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m tests.interop.peers
@@ -66,7 +66,7 @@ bench-suites: build  ## what the SM suite costs against the standard one: printe
 bench-priority: build  ## the urgent class under a 400-way flood, with and without classes
 	@$(BIN)/python -m benchmarks.priority
 
-conformance: build  ## the table of 59 function points and the platform rows
+conformance: build  ## the table of 59 function points and the platform rows, with the tests that take minutes of metering
 	@$(BIN)/python -m tests.conformance.table
 
 bench: bench-data bench-commands bench-optimizers  ## every benchmark there is

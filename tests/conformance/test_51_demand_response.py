@@ -26,7 +26,7 @@ from tests.conformance.test_31_interface_connections import External, register
 from tests.conformance.test_33_start_stop import online, send
 from tests.support.real import Real, eventually
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.minutes]
 SCOPE = ["demand_response.resource.read", *(f"demand_response.dispatch.{act}" for act in ("read", "submit", "cancel", "clear", "setpoint"))]
 EXAMPLE = Path(__file__).parents[2] / "docs" / "examples" / "dispatcher.py"
 
