@@ -34,7 +34,7 @@ class Role(enum.StrEnum):
     ENGINEER = "engineer"              # 工程师
     FINANCE = "finance"                # 财务
     SERVICE = "service"                # 客服
-    GRID_DISPATCHER = "grid_dispatcher"  # 电网调度员; has only self-service rows until the dispatch listener exists
+    GRID_DISPATCHER = "grid_dispatcher"  # 电网调度员; a dispatch centre itself is a client with a certificate
     RESIDENT = "resident"              # 用户（住户）, a realm of their own
     AUDITOR = "audit_admin"            # the name before there were three administrators
 
