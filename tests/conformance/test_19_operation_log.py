@@ -6,6 +6,7 @@ import csv
 import io
 import subprocess
 import sys
+import uuid
 from pathlib import Path
 
 import pytest
@@ -20,18 +21,18 @@ pytestmark = pytest.mark.slow
 async def test_an_operation_leaves_time_type_level_point_process_and_operator(real: Real) -> None:
     device = real.plant["ids"]["QH-B1"]
     async with real.client(Role.OPERATOR) as operator:
-        refused = await operator.post("/commands", json={"device_id": device, "kind": "hold", "point_id": 65, "value": 9999, "hold_s": 60, "reason": "conformance"})
+        refused = await operator.post("/commands", json={"device_id": device, "kind": "hold", "point_id": 65, "value": 9999, "hold_s": 60, "reason": "conformance"}, headers={"Idempotency-Key": uuid.uuid4().hex})
         assert refused.status_code in (400, 409, 422)
     async with real.client(Role.AUDIT_ADMIN) as auditor:
         async def linked() -> list[dict]:
             rows = (await auditor.get("/audit", params={"operator": f"test-{Role.OPERATOR}"})).json()
-            return [r for r in rows if r["operation"].startswith("remote_control.command") and r["linked"]]
+            return [r for r in rows if r["operation"].startswith("remote_control.command") and r["target"].endswith("= 9999") and r["linked"]]
 
         rows = await eventually(linked, 30, "the row, linked into the chain")
         row = rows[0]
         assert row["at_ms"] > 0
         assert row["level"]
-        assert str(device) in row["target"] or "command" in row["target"]
+        assert (row["target"].split()[0], row["result"], row["code"]) == ("QH-B1", "refused", "E-COMMAND-RANGE")
         assert row["process_id"] > 0
         assert row["operator"] == f"test-{Role.OPERATOR}"
         verdict = (await auditor.get("/audit/verify")).json()
