@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import json
 import sqlite3
-import time
 from collections.abc import Iterable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -81,7 +80,8 @@ def verify(ledger: Ledger, public: Ed25519PublicKey, folder: Path | None, *, now
         known: checkpoints from elsewhere (agents, backups, paper).
     """
     hashes = Suite(suite)
-    # The log grows while it is read, so each part is read before what must cover it: cuts and checkpoints, then the leaves beside, then links, then records.
+    # The log grows while it is read, so each part is read before what must cover it: cuts and checkpoints, then the leaves beside (written after
+    # their links are committed), then links, then records.
     with ledger.read() as session:
         cuts = [row.document for row in session.scalars(select(AuditCut).order_by(AuditCut.n))]
         stored = [Checkpoint.read(row.document) for row in session.scalars(select(AuditCheckpoint).order_by(AuditCheckpoint.size))]
@@ -99,7 +99,7 @@ def verify(ledger: Ledger, public: Ed25519PublicKey, folder: Path | None, *, now
     findings += wrong
     base = cut.n if cut is not None else 0
     held = _leaves(folder, base)
-    every, rows, times = _read(ledger, hashes, at_least=base + len(held))
+    every, rows, times = _read(ledger, hashes)
     links = [link for link in every if link[0] > base]  # what the cut covers may still be being deleted
     findings += _walk(hashes, links, rows, held, genuine, cut)
     if not findings:
@@ -112,20 +112,16 @@ def verify(ledger: Ledger, public: Ed25519PublicKey, folder: Path | None, *, now
     return Report(len(links), len({(p.size, p.head) for p in genuine}), commands, tuple(findings), cut)
 
 
-def _read(ledger: Ledger, hashes: Suite, *, at_least: int) -> tuple[list[tuple[int, int, bytes, bytes]], dict[int, bytes], dict[int, int]]:
-    """Links, leaves of records, their times. A leaf reaches the disk a moment before its link is committed: what is missing is waited for, shortly."""
-    until = time.monotonic() + 2.0
-    while True:
-        with ledger.read() as session:
-            every = [(int(n), int(i), bytes.fromhex(leaf), bytes.fromhex(chain)) for n, i, leaf, chain in session.execute(
-                select(AuditLink.n, AuditLink.record_id, AuditLink.leaf, AuditLink.chain).order_by(AuditLink.n))]
-            rows: dict[int, bytes] = {}
-            times: dict[int, int] = {}
-            for row in session.scalars(select(OperationLog).execution_options(yield_per=2000)):
-                rows[row.id], times[row.id] = hashes.leaf(canonical(row)), int(row.at_ms)
-        if not every or every[-1][0] >= at_least or time.monotonic() > until:
-            return every, rows, times
-        time.sleep(0.1)
+def _read(ledger: Ledger, hashes: Suite) -> tuple[list[tuple[int, int, bytes, bytes]], dict[int, bytes], dict[int, int]]:
+    """Links, leaves of records, their times."""
+    rows: dict[int, bytes] = {}
+    times: dict[int, int] = {}
+    with ledger.read() as session:
+        every = [(int(n), int(i), bytes.fromhex(leaf), bytes.fromhex(chain)) for n, i, leaf, chain in session.execute(
+            select(AuditLink.n, AuditLink.record_id, AuditLink.leaf, AuditLink.chain).order_by(AuditLink.n))]
+        for row in session.scalars(select(OperationLog).execution_options(yield_per=2000)):
+            rows[row.id], times[row.id] = hashes.leaf(canonical(row)), int(row.at_ms)
+    return every, rows, times
 
 
 def _lawful(documents: list[dict[str, Any]], public: Ed25519PublicKey, points: list[Checkpoint], now_ms: int) -> tuple[Cut | None, list[Finding]]:

@@ -5,9 +5,9 @@ Must not know: transports, the journal.
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
-from fastapi import Depends, Header, Query, Request
+from fastapi import Depends, Query, Request
 from pydantic import BaseModel, ConfigDict, Field
 
 from cloud.core.ports import CommandRequest, DeviceInfo
@@ -17,6 +17,7 @@ from cloud.functions.remote_control import service
 from cloud.functions.remote_control.batches import dangerous
 from cloud.functions.remote_control.endings import told
 from cloud.functions.remote_control.errors import FourEyesError
+from cloud.functions.remote_control.wishes import Act, Key
 from cloud.functions.services import Services, services
 from cloud.security.guard import NotFoundError, operation, router
 from cloud.security.operations import Principal
@@ -25,24 +26,12 @@ from protos.points import BY_ID
 
 api = router()
 Given = Annotated[Services, Depends(services)]
-Key = Annotated[str, Header(alias="Idempotency-Key", min_length=8, max_length=80, pattern=r"^[A-Za-z0-9._-]+$")]
 
 
-class Wish(BaseModel):
-    """A command as a page asks for it; canonical units, seconds."""
-
-    model_config = ConfigDict(strict=True, allow_inf_nan=False)
+class Wish(Act):
+    """An act on one device."""
 
     device_id: Whole
-    kind: Literal["hold", "release", "pulse", "stop", "start", "lock", "unlock"]
-    point_id: int = Field(0, ge=0, le=65535)
-    value: float | None = None
-    low: float | None = None
-    high: float | None = None
-    hold_s: float = Field(3600.0, ge=0, le=1e10)
-    deadline_s: float = Field(30.0, ge=5, le=3600)
-    reason: Line = Field("", max_length=200)
-    work_order: Line = Field("", max_length=60)
 
 
 @api.post("/commands/preview")
@@ -131,9 +120,7 @@ def _safety(request: Request, given: Services, who: Principal, body: Emergency, 
 async def _checked(given: Services, who: Principal, body: Wish, key: str) -> tuple[CommandRequest, DeviceInfo, dict[str, Any] | None]:
     device = given.device(who, body.device_id)
     heard = by_device(await given.live.agents(device.project_id)).get(device.id)
-    wish = CommandRequest(
-        device.project_id, device.id, body.kind, body.point_id, body.value, body.low, body.high, int(service.authority_of(who)), body.hold_s,
-        body.deadline_s, who.name, body.reason, body.work_order, key)
+    wish = body.of(device, who, key)
     return service.check(wish, device, given.directory.template(device.template) or {}, heard), device, heard
 
 

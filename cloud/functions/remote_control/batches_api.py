@@ -10,7 +10,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal
 
-from fastapi import Depends, Header, Path, Query, Request, Response
+from fastapi import Depends, Path, Query, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from cloud.core.ports import CommandRequest, DeviceInfo
@@ -21,6 +21,7 @@ from cloud.functions.remote_control import service
 from cloud.functions.remote_control.batches import MOST, BatchService, batch_id, rated_kw, second_person
 from cloud.functions.remote_control.errors import BatchSizeError, CommandRefusedError
 from cloud.functions.remote_control.runner import BatchRunner
+from cloud.functions.remote_control.wishes import Act, Key
 from cloud.functions.services import Services, services
 from cloud.functions.tables_out import CsvResponse, csv_response, local_time
 from cloud.security.guard import NotFoundError, approval_digest, operation, router
@@ -31,34 +32,25 @@ from protos.points import BY_ID
 
 api = router()
 Given = Annotated[Services, Depends(services)]
-Key = Annotated[str, Header(alias="Idempotency-Key", min_length=8, max_length=80, pattern=r"^[A-Za-z0-9._-]+$")]
 Identity = Annotated[str, Path(max_length=32, pattern=r"^[a-z0-9-]+$")]
 Sees = Annotated[Principal, operation("remote_control.batch.read")]
 #: Devices that a second person is told by name with the request (which is kept to 4000 characters); the batch names them all.
 TOLD = 10
 
 
-class BatchWish(BaseModel):
+class BatchWish(Act):
     """One act on several devices; canonical units, seconds, UTC milliseconds.
 
     `gap_s`: between one device and the next; `start_ms`: not before (0 = now); `on_failure`: go on, stop what is not sent, or stop and put back.
     """
 
-    model_config = ConfigDict(strict=True, allow_inf_nan=False, extra="forbid")
+    model_config = ConfigDict(extra="forbid")
 
     device_ids: list[Whole] = Field(min_length=1, max_length=MOST)
-    kind: Literal["hold", "release", "pulse", "stop", "start", "lock", "unlock"]
-    point_id: int = Field(0, ge=0, le=65535)
-    value: float | None = None
-    low: float | None = None
-    high: float | None = None
-    hold_s: float = Field(3600.0, ge=0, le=1e10)
     deadline_s: float = Field(60.0, ge=5, le=3600)
     gap_s: float = Field(0.0, ge=0, le=600)
     start_ms: Whole = 0
     on_failure: Literal["go_on", "stop", "restore"] = "go_on"
-    reason: Line = Field("", max_length=200)
-    work_order: Line = Field("", max_length=60)
 
 
 class Reason(BaseModel):
@@ -91,7 +83,7 @@ async def preview(body: BatchWish, who: Annotated[Principal, operation("remote_c
         row["limits"] = None if write is None else {"low": write.low, "high": write.high}
         row["holders"] = [holder_view(h, document) for h in (state or {}).get("holders", ()) if not body.point_id or int(h["point_id"]) == body.point_id or int(h["authority"]) == Authority.INTERLOCK]
         try:
-            request = service.check(_request(body, device, who, ""), device, document, state)
+            request = service.check(body.of(device, who, ""), device, document, state)
             row |= service.preview(request, device, state, given.now())
             good.append(request)
         except KangError as error:
@@ -112,7 +104,7 @@ async def submit(body: BatchWish, key: Key, request: Request, who: Annotated[Pri
     request.state.target = f"{body.kind} {BY_ID[body.point_id].key if body.point_id in BY_ID else ''} x{len(devices)}"
     identity = batch_id(who.user_id, key)
     heard = await _heard(given, devices)
-    requests = [_checked(_request(body, d, who, ""), d, given.directory.template(d.template) or {}, heard.get(d.id)) for d in devices]
+    requests = [_checked(body.of(d, who, ""), d, given.directory.template(d.template) or {}, heard.get(d.id)) for d in devices]
     by_id = {d.id: d for d in devices}
     second, kw = second_person(requests, by_id, _documents(given, devices), given.limits), rated_kw(requests, by_id)
     wish = body.model_dump(exclude={"device_ids", "reason"})
@@ -197,10 +189,6 @@ def _checked(request: CommandRequest, device: DeviceInfo, document: Mapping[str,
         code = device.code.replace("{", "{{").replace("}", "}}")
         error.zh, error.en = f"{code}：{error.zh}", f"{code}: {error.en}"
         raise
-
-
-def _request(body: BatchWish, device: DeviceInfo, who: Principal, key: str) -> CommandRequest:
-    return CommandRequest(device.project_id, device.id, body.kind, body.point_id, body.value, body.low, body.high, int(service.authority_of(who)), body.hold_s, body.deadline_s, who.name, body.reason, body.work_order, key)
 
 
 def _documents(given: Services, devices: Sequence[DeviceInfo]) -> dict[int, Any]:
