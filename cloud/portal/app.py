@@ -84,7 +84,7 @@ def create_app(services: Services) -> FastAPI:
     problems.install(app)
     for router in ROUTERS:
         app.include_router(router, prefix="/api/v1")
-    app.state.description = describe(ROUTERS, services.version, table, names)
+    app.state.description = describe(ROUTERS, services.version, table, names, cookie=app.state.gate.cookie, resident_cookie=app.state.gate.resident_cookie)
     app.state.admission = services.admission or Admission(16, reserved=2)
     _plumbing(app, metrics, Pages(services.static))
     app.add_middleware(Doorman, routes=_routes(names, table), guard=app.state.gate, gate=app.state.admission, clients=services.clients, answers=services.answers,

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from fastapi import APIRouter
 
-from cloud.security.operations import OperationTable
+from cloud.security.operations import OperationTable, Role
 
 PREFIX: Final = "/api/v1"
 _REFUSALS = {"400": "The request cannot be read", "401": "Not signed in, or the token is not good any more", "403": "Role, scope or token does not allow it", "404": "There is no such thing in the asker's scope",
@@ -21,7 +21,7 @@ _PROBLEM = {"type": "object", "required": ["type", "title", "status", "detail", 
     "zh": {"type": "string"}, "en": {"type": "string"}, "request_id": {"type": "string"}}}
 
 
-def describe(routers: Iterable[APIRouter], version: str, table: OperationTable, names: dict[str, str]) -> dict[str, Any]:
+def describe(routers: Iterable[APIRouter], version: str, table: OperationTable, names: dict[str, str], *, cookie: str, resident_cookie: str) -> dict[str, Any]:
     """The document.
 
     Args:
@@ -29,6 +29,8 @@ def describe(routers: Iterable[APIRouter], version: str, table: OperationTable, 
         version: of the platform.
         table: all rows.
         names: operation name by "METHOD path", from `check_routes`.
+        cookie: what the cookie of a staff session is called here.
+        resident_cookie: the same of a resident's.
     """
     from fastapi.openapi.utils import get_openapi
 
@@ -38,14 +40,15 @@ def describe(routers: Iterable[APIRouter], version: str, table: OperationTable, 
     parts.setdefault("schemas", {})["Problem"] = _PROBLEM
     parts["securitySchemes"] = {
         "client": {"type": "oauth2", "flows": {"clientCredentials": {"tokenUrl": "/api/v1/oauth/token", "scopes": {row.name: row.en for row in table if not row.open}}}},
-        "session": {"type": "apiKey", "in": "cookie", "name": "kang_session", "description": "A person's session; changes carry X-Kang-CSRF too"}}
+        "session": {"type": "apiKey", "in": "cookie", "name": cookie, "description": "A person's session; changes carry X-Kang-CSRF too"},
+        "home": {"type": "apiKey", "in": "cookie", "name": resident_cookie, "description": "A resident's session; changes carry X-Kang-CSRF too"}}
     for path, methods in document["paths"].items():
         for method, entry in methods.items():
             row = table[names[f"{method.upper()} {path.removeprefix(PREFIX)}"]]
             entry["summary"], entry["operationId"] = f"{row.zh} · {row.en}", f"{method}_{path.removeprefix(PREFIX + '/').replace('/', '_').replace('{', '').replace('}', '').replace('.', '_').replace('-', '_')}"
             entry["x-kang-operation"] = {"name": row.name, "roles": sorted(row.roles), "scope": row.scope, "label": row.label, "priority": row.priority, "two_person": row.two_person,
                                          "factor_s": row.factor_s, "recorded": row.recorded}
-            entry["security"] = [] if row.open else [{"client": [row.name]}, {"session": []}]
+            entry["security"] = [] if row.open else [{"client": [row.name]}, {"session": []}, *([{"home": []}] if Role.RESIDENT in row.roles else [])]
             answers = entry["responses"]
             answers.pop("422", None)
             if row.two_person:

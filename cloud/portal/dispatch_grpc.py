@@ -52,15 +52,21 @@ class Dispatch(dispatch_pb2_grpc.DispatchServicer):
         return pb.DispatchRegistration(dispatcher=f"client:{found['id']}", protocol=PROTOCOL, operations=found["operations"], at_ms=services.now(), rate=found["rate"])
 
     async def ListResources(self, request: pb.DispatchResourcesRequest, context: Context) -> pb.DispatchResources:  # noqa: N802
-        """Resources in scope."""
-        wanted = set(request.resource)
-        return pb.DispatchResources(resources=[_resource(r) for r in await self._whole(context, "GET", "demand-response/resources") if not wanted or r["id"] in wanted])
+        """Resources in scope; one that is asked for by id must be there."""
+        return await self._resources(request, context)
+
+    async def _resources(self, request: pb.DispatchResourcesRequest, context: Context, *, all_there: bool = True) -> pb.DispatchResources:
+        wanted, found = set(request.resource), await self._whole(context, "GET", "demand-response/resources")
+        if all_there and (missing := sorted(wanted - {r["id"] for r in found})):
+            await _abort(context, grpc.StatusCode.NOT_FOUND, {"code": "E-NOT-FOUND", "field": "resource", "en": f"There is no resource '{missing[0][:60]}' in your scope.", "zh": f"没有资源“{missing[0][:60]}”，或不在您的范围内。"}, {})
+        return pb.DispatchResources(resources=[_resource(r) for r in found if not wanted or r["id"] in wanted])
 
     async def WatchResources(self, request: pb.DispatchResourcesRequest, context: Context) -> AsyncIterator[pb.DispatchResources]:  # noqa: N802
         """Resources whenever they change."""
-        before, quiet = pb.DispatchResources(), AGAIN_S
+        before: pb.DispatchResources | None = None
+        quiet = AGAIN_S
         while True:
-            found = await self.ListResources(request, context)
+            found = await self._resources(request, context, all_there=before is None)
             if found != before or quiet >= AGAIN_S:
                 before, quiet = found, 0.0
                 yield found
@@ -75,7 +81,8 @@ class Dispatch(dispatch_pb2_grpc.DispatchServicer):
                 await _abort(context, grpc.StatusCode.INVALID_ARGUMENT, {"code": "E-DR-EVENT", "field": field, "en": f"Field {field}: must be a finite number.", "zh": f"字段 {field}：须为有限数。"}, {})
         body: dict[str, Any] = {name: getattr(request, name) for name in ("event_id", "version", "start_ms", "end_ms", "bid_until_ms", "micro_kwh", "micro_kw", "micro_penalty_kwh", "trial", "supersedes", "reason")}
         body |= {name: getattr(request, name) for name in ("ramp_s", "priority") if request.HasField(name)}
-        body |= {"kind": _KINDS.get(request.kind, "unspecified"), "target": _TARGETS.get(request.target, "unknown"), "resources": list(request.resource), "kw": list(request.kw)}
+        body |= {"kind": _KINDS.get(request.kind, "unspecified"), "target": _TARGETS.get(request.target, "unknown"), "kw": list(request.kw)}
+        body |= {"resources": list(request.resource)} if request.resource else {}
         body |= {"rebound_share": request.rebound_share} if math.isfinite(request.rebound_share) else {"rebound_share": -1.0}
         body |= {"baseline": request.baseline} if request.baseline else {}
         return _state(await self._whole(context, "POST", "dispatch/events", body=body))

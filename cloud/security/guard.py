@@ -115,6 +115,18 @@ class NotFoundError(KangError):
         super().__init__(what=what, name=name, what_zh=_THINGS.get(what, what))
 
 
+class UnknownParameterError(KangError):
+    """A query parameter the operation does not have: ignored, it would give an answer to another question."""
+
+    code = "E-PARAMETER"
+    zh = "这里没有查询参数“{field}”。可用的参数：{known_zh}。请更正后重试。"
+    en = "There is no query parameter '{field}' here. Known are: {known}. Correct it and try again."
+
+    def __init__(self, *, name: str, known: Iterable[str]) -> None:
+        names = ", ".join(sorted(known))
+        super().__init__(field=name[:60], known=names or "none", known_zh=names or "无")
+
+
 class AuditUnavailableError(KangError):
     """The operation log cannot be written, so nothing that needs a row may happen."""
 
@@ -231,6 +243,8 @@ class Requires:
             raise
         if row.recorded:
             request.state.audit = await self._record(request, gate, row, principal)
+        if not row.open:  # what is open is called by others' standards and links, which add parameters of their own
+            _refuse_unknown(request)
         if row.two_person and principal is not None:
             if not self._asks and not request.headers.get(APPROVAL_HEADER):
                 raise ApprovalNeededError
@@ -306,8 +320,8 @@ async def _second_person(request: Request, gate: Gate, row: Operation, principal
     raise _PendingError(await gate.approvals.ask(row, principal, digest=digest, target=target_of(request), reason=reason, payload=body.decode(errors="replace")[:4000]))
 
 
-#: The request the code runs for, and the shapes of its parameters: what stands around an endpoint needs them, its own signature may not have them.
-_REQUEST: ContextVar[tuple[Request, dict[str, tuple[bool, bool]]]] = ContextVar("kang_request")
+#: The request the code runs for, the shapes of its parameters and the names of its query: what stands around an endpoint needs them, its own signature may not have them.
+_REQUEST: ContextVar[tuple[Request, dict[str, tuple[bool, bool]], frozenset[str]]] = ContextVar("kang_request")
 
 
 class GuardedRoute(APIRoute):
@@ -317,6 +331,7 @@ class GuardedRoute(APIRoute):
         as_it_is = hasattr(endpoint, "kang_guarded") or inspect.isasyncgenfunction(endpoint)  # wrapped before, or a stream that cannot answer anything else
         super().__init__(path, endpoint if as_it_is else self._inside(endpoint), **options)
         self._shapes = _shapes(self.dependant)
+        self._known = frozenset(self._shapes) - {field.alias for field in self.dependant.path_params}
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         """Wrap the handler."""
@@ -324,7 +339,7 @@ class GuardedRoute(APIRoute):
 
         async def guarded(request: Request) -> Response:
             gate: Gate = request.app.state.gate
-            _REQUEST.set((request, self._shapes))
+            _REQUEST.set((request, self._shapes, self._known))
             try:
                 response = await handler(request)
             except _PendingError as pending:
@@ -344,7 +359,7 @@ class GuardedRoute(APIRoute):
         """The endpoint behind what can only be asked when access and types are settled."""
         @functools.wraps(call)
         async def inside(**values: Any) -> Any:
-            request, shapes = _REQUEST.get()
+            request, shapes, _ = _REQUEST.get()
             if problems := [p for name, shape in shapes.items() for p in _misgiven(request, name, *shape)]:
                 raise RequestValidationError(problems)
             second = getattr(request.state, "second", None)
@@ -359,7 +374,7 @@ class GuardedRoute(APIRoute):
 def _shapes(dependant: Dependant) -> dict[str, tuple[bool, bool]]:
     """(a list?, whole numbers?) by name of a path or query parameter, the fields of parameter models included."""
     found: dict[str, tuple[bool, bool]] = {}
-    for part in (dependant, *dependant.dependencies):
+    for part in _parts(dependant):
         for field in (*part.path_params, *part.query_params):
             model = field.field_info.annotation
             fields = model.model_fields if isinstance(model, type) and issubclass(model, BaseModel) else {field.alias: field.field_info}
@@ -367,6 +382,13 @@ def _shapes(dependant: Dependant) -> dict[str, tuple[bool, bool]]:
                 leaves = set(_leaves(info.annotation))
                 found[info.alias or name] = (bool(leaves & {list, set, frozenset, tuple}), int in leaves and not leaves & {float, str})
     return found
+
+
+def _parts(dependant: Dependant) -> Iterator[Dependant]:
+    """A dependant and all it depends on."""
+    yield dependant
+    for part in dependant.dependencies:
+        yield from _parts(part)
 
 
 def _leaves(annotation: Any) -> Iterator[Any]:
@@ -387,6 +409,16 @@ def _misgiven(request: Request, name: str, many: bool, whole: bool) -> Iterator[
         yield {"loc": ("query", name), "msg": "given more than once", "type": "repeated"}
     if whole and any(text and not _WHOLE.fullmatch(text) for text in given):
         yield {"loc": ("query", name), "msg": "must be a whole number", "type": "int_parsing"}
+
+
+def _refuse_unknown(request: Request) -> None:
+    """Every query parameter must be one the route takes; who misspells a filter must not get an answer without it."""
+    held = _REQUEST.get(None)
+    if held is None or held[0].scope is not request.scope:  # asked outside a guarded route
+        return
+    for name in request.query_params:
+        if name not in held[2]:
+            raise UnknownParameterError(name=name, known=held[2])
 
 
 async def _settle(request: Request, gate: Gate, result: str, code: str) -> None:

@@ -24,7 +24,7 @@ def written(ledger: Ledger, clock: Clock) -> None:
             record(session, "system.role.grant", at_ms=clock() + k, target=f"people/{level}-{result}", operator="test-subject", level=level, result=result)
 
 
-@pytest.mark.parametrize("filters", [{}, {"level": "warning"}, {"result": "refused"}, {"level": "alarm", "result": "failed"}, {"level": "nothing-like-it"}])
+@pytest.mark.parametrize("filters", [{}, {"level": "warning"}, {"result": "refused"}, {"level": "alarm", "result": "failed"}, {"result": "accepted"}])
 async def test_page_and_export_show_exactly_what_was_asked_for(sign_in: SignIn, written: None, filters: dict[str, str]) -> None:
     auditor = await sign_in("auditor")
     wanted = {f"people/{level}-{result}" for level, result in product(LEVELS, RESULTS) if filters.get("level", level) == level and filters.get("result", result) == result}
@@ -38,5 +38,5 @@ async def test_page_and_export_show_exactly_what_was_asked_for(sign_in: SignIn, 
     assert {row[4] for row in table[1:]} <= ({filters["level"]} if "level" in filters else set(LEVELS))
 
 
-async def test_a_level_too_long_to_be_one_is_refused(sign_in: SignIn) -> None:
-    assert (await (await sign_in("auditor")).get("audit", params={"level": "x" * 21})).status_code == 422
+async def test_a_level_there_is_not_is_refused(sign_in: SignIn) -> None:
+    assert (await (await sign_in("auditor")).get("audit", params={"level": "nothing-like-it"})).status_code == 422

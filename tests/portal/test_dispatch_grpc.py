@@ -102,6 +102,15 @@ async def test_resources_in_scope_are_seen_and_told_again_when_they_change(grid:
     watch.cancel()
 
 
+async def test_a_resource_asked_for_by_id_must_be_in_scope(grid: Grid) -> None:
+    stub = grid.dispatcher()
+    assert [r.id for r in (await stub.ListResources(pb.DispatchResourcesRequest(resource=["cuihu"]))).resources] == ["cuihu"]
+    assert (await refused(stub.ListResources(pb.DispatchResourcesRequest(resource=["cuihu", "nowhere"]))))[0] == "NOT_FOUND"
+    with pytest.raises(grpc.aio.AioRpcError) as ended:
+        await stub.WatchResources(pb.DispatchResourcesRequest(resource=["nowhere"])).read()
+    assert "'nowhere'" in str(ended.value.details())
+
+
 async def test_an_event_is_taken_once_and_followed_until_it_is_over(grid: Grid, monkeypatch: pytest.MonkeyPatch) -> None:
     stub = grid.dispatcher()
     asked = event()

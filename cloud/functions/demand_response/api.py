@@ -30,6 +30,8 @@ Sees = Annotated[Principal, operation("demand_response.event.read")]
 Strict = ConfigDict(strict=True, allow_inf_nan=False, extra="forbid")
 Sort = Literal["start_ms", "created_ms", "asked_kw", "state", "priority", "event_id"]
 MOST = 2_000
+#: States of events, separated by commas; "" = all.
+States = Annotated[str, Query(max_length=200, pattern=rf"^(|(?:{'|'.join(State)})(?:,(?:{'|'.join(State)}))*)$")]
 
 
 def kept(given: Services) -> ResponseService:
@@ -71,7 +73,7 @@ async def resources(who: Annotated[Principal, operation("demand_response.resourc
 
 
 @api.get("/demand-response/events", response_model=None, responses=OR_CSV)
-async def events(who: Sees, given: Given, state: Annotated[str, Query(max_length=200, pattern=r"^[a-z,]*$")] = "", kind: Literal["", "order", "market"] = "", text: Annotated[Line, Query(max_length=64)] = "",
+async def events(who: Sees, given: Given, state: States = "", kind: Literal["", "order", "market"] = "", text: Annotated[Line, Query(max_length=64)] = "",
                  from_ms: Whole | None = None, to_ms: Whole | None = None, sort: Sort = "start_ms", descending: bool = True, offset: Whole = 0, limit: Annotated[int, Query(ge=1, le=500)] = 50,
                  format: Literal["json", "csv"] = "json") -> dict[str, Any] | Response:  # noqa: A002  the name callers know
     """Events, filtered and sorted: {rows, total}; `format=csv` gives all that are filtered."""

@@ -30,7 +30,7 @@ class Asked(BaseModel):
     event_id: str = Field(max_length=200)
     version: int
     kind: str = Field(max_length=20)
-    resources: list[Annotated[str, Field(max_length=80)]] = Field(default_factory=list, max_length=20_000)
+    resources: list[Annotated[str, Field(max_length=80)]] | None = Field(None, max_length=20_000, description="ids of those meant; left out = all in scope")
     start_ms: int
     end_ms: int
     target: str = Field("reduction", max_length=20)

@@ -9,7 +9,7 @@ import hashlib
 import json
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -177,7 +177,7 @@ def _shape(given: Mapping[str, Any], resources: Mapping[str, Any]) -> Order:
     start, end = _whole(given, "start_ms", 0, 1 << 50), _whole(given, "end_ms", 0, 1 << 50)
     if not SHORTEST_MS <= end - start <= LONGEST_MS:
         raise EventError(field="end_ms", problem_zh="须比开始晚 1 分钟至 24 小时", problem_en=f"must be 1 minute to 24 hours after the start, not {(end - start) / 1000:.0f} s")
-    named = _named(given.get("resources") or (), resources)
+    named = _named(given.get("resources"), resources)
     baseline = given.get("baseline") or "realtime_15_min"
     if not isinstance(baseline, str) or baseline not in METHODS:
         raise EventError(field="baseline", problem_zh=f"没有基线方法“{str(baseline)[:40]}”", problem_en=f"must be one of {', '.join(METHODS)}")
@@ -188,13 +188,18 @@ def _shape(given: Mapping[str, Any], resources: Mapping[str, Any]) -> Order:
         str(given.get("reason") or "")[:200])
 
 
-def _named(codes: Sequence[Any], resources: Mapping[str, Any]) -> tuple[str, ...]:
-    if not isinstance(codes, list | tuple):
+def _named(codes: Any, resources: Mapping[str, Any]) -> tuple[str, ...]:
+    """Those meant: all in scope when nothing is said of them; an empty list means none, which asks for nothing."""
+    if codes is None:
+        codes = tuple(resources)
+    elif not isinstance(codes, list | tuple):
         raise EventError(field="resources", problem_zh="须为资源编号列表", problem_en="must be a list of resource ids")
     for n, code in enumerate(codes):
         if not isinstance(code, str) or code not in resources:
             raise EventError(field=f"resources.{n}", problem_zh=f"没有资源“{str(code)[:40]}”，或不在您的范围内", problem_en=f"there is no resource '{str(code)[:40]}' in your scope")
-    chosen = tuple(sorted(set(codes or resources)))
+    if not codes and resources:
+        raise EventError(field="resources", problem_zh="为空：请列出资源；针对全部资源时不要写这个字段", problem_en="is empty: name the resources meant, or leave the field out to mean all of them")
+    chosen = tuple(sorted(set(codes)))
     if not chosen:
         raise EventError(field="resources", problem_zh="没有可调资源", problem_en="there is no resource to ask")
     return chosen

@@ -34,6 +34,8 @@ api = router()
 Given = Annotated[Services, Depends(services)]
 Identity = Annotated[str, Path(max_length=32, pattern=r"^[a-z0-9-]+$")]
 Sees = Annotated[Principal, operation("remote_control.batch.read")]
+State = Literal["", "pending", "running", "done", "failed", "cancelled"]
+Kind = Literal["", "hold", "release", "pulse", "stop", "start", "lock", "unlock", "restore"]
 #: Devices that a second person is told by name with the request (which is kept to 4000 characters); the batch names them all.
 TOLD = 10
 
@@ -122,7 +124,7 @@ async def submit(body: BatchWish, key: Key, request: Request, who: Annotated[Pri
 
 
 @api.get("/command-batches")
-async def batches(request: Request, who: Sees, given: Given, state: Line = "", kind: Line = "", text: Annotated[Line, Query(max_length=60)] = "", project_id: Whole | None = None,
+async def batches(request: Request, who: Sees, given: Given, state: State = "", kind: Kind = "", text: Annotated[Line, Query(max_length=60)] = "", project_id: Whole | None = None,
                   sort: Literal["created_ms", "-created_ms", "devices", "-devices", "state", "actor"] = "-created_ms", limit: Annotated[int, Query(ge=1, le=500)] = 50,
                   offset: Annotated[int, Query(ge=0, le=1_000_000)] = 0) -> dict[str, Any]:
     """Batches in scope: {total, rows}."""
@@ -131,7 +133,7 @@ async def batches(request: Request, who: Sees, given: Given, state: Line = "", k
 
 
 @api.get("/command-batches/export", response_class=CsvResponse)
-async def export(request: Request, who: Annotated[Principal, operation("remote_control.batch.export")], given: Given, state: Line = "", kind: Line = "", text: Annotated[Line, Query(max_length=60)] = "",
+async def export(request: Request, who: Annotated[Principal, operation("remote_control.batch.export")], given: Given, state: State = "", kind: Kind = "", text: Annotated[Line, Query(max_length=60)] = "",
                  project_id: Whole | None = None) -> Response:
     """The batches asked for as CSV, one line a device."""
     _, rows = await asyncio.to_thread(lambda: _service(request).rows(projects=_projects(given, who, project_id), state=state, kind=kind, text=text, limit=2000))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from fastapi import Depends, Query, Request, Response
 
@@ -16,6 +16,10 @@ from cloud.security.operations import Principal
 
 api = router()
 Given = Annotated[Services, Depends(services)]
+Result = Literal["", "begun", "done", "accepted", "pending", "refused", "failed"]
+Channel = Literal["", "portal", "api", "cli", "job", "link"]
+Level = Literal["", "info", "notice", "warning", "alarm"]
+FlowKind = Literal["", "connect", "disconnect", "call", "auth", "refused"]
 
 
 class Filters:
@@ -23,8 +27,7 @@ class Filters:
 
     def __init__(self, since_ms: Whole | None = None, until_ms: Whole | None = None, operator: Annotated[str, Query(max_length=60)] = "",
                  name: Annotated[str, Query(max_length=80)] = "", about: Annotated[str, Query(max_length=120, description="object or operating point")] = "",
-                 result: Annotated[str, Query(max_length=20)] = "", channel: Annotated[str, Query(max_length=20)] = "", remote: bool = False,
-                 level: Annotated[str, Query(max_length=20, description="info, notice, warning or alarm; empty = all")] = "") -> None:
+                 result: Result = "", channel: Channel = "", remote: bool = False, level: Level = "") -> None:
         self.values: dict[str, Any] = {"since_ms": since_ms, "until_ms": until_ms, "operator": operator, "operation": name, "object_": about, "result": result,
                                        "channel": channel, "remote": remote, "level": level}
 
@@ -68,7 +71,7 @@ async def export(_who: Annotated[Principal, operation("system.audit.export")], g
 
 @api.get("/network")
 async def network(_who: Annotated[Principal, operation("system.network.read")], given: Given, day: Annotated[str, Query(pattern=r"^\d{4}-\d{2}-\d{2}$", max_length=10)],
-                  site: Annotated[str, Query(max_length=80, description="agent id, client id or address; empty = all")] = "", kind: Annotated[str, Query(max_length=20)] = "",
+                  site: Annotated[str, Query(max_length=80, description="agent id, client id or address; empty = all")] = "", kind: FlowKind = "",
                   limit: Annotated[int, Query(ge=1, le=1000)] = 500) -> list[dict[str, Any]]:
     """Connections, calls and sign-ins of a day (网络与会话记录), newest first."""
     if given.flows is None:

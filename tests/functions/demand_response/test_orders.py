@@ -38,9 +38,20 @@ def test_a_bad_order_names_its_field(change: dict[str, Any], field: str) -> None
 
 
 def test_nobody_to_ask_is_refused_and_everybody_is_meant_when_nobody_is_named() -> None:
+    silent = {k: v for k, v in GOOD.items() if k != "resources"}
     with pytest.raises(EventError):
-        check({**GOOD, "resources": []}, {}, NOW)
-    assert check({**GOOD, "resources": []}, ABLE, NOW).resources == ("A", "B")
+        check(silent, {}, NOW)
+    assert check(silent, ABLE, NOW).resources == ("A", "B")
+    assert check({**silent, "resources": None}, ABLE, NOW).resources == ("A", "B")
+
+
+def test_an_empty_list_does_not_mean_everybody() -> None:
+    with pytest.raises(EventError, match="leave the field out") as refused:
+        check({**GOOD, "resources": []}, ABLE, NOW)
+    assert refused.value.values["field"] == "resources"
+
+
+def test_rates_may_differ_by_quarter_of_an_hour() -> None:
     assert check({**GOOD, "kw": [10.0, 20.0, 30.0, 40.0]}, ABLE, NOW).wanted_kw(NOW + 60_000 + 1_900_000) == 30.0
 
 
