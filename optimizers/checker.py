@@ -1,16 +1,20 @@
 """Re-simulates a plan from the specification alone and names every limit it breaks. It shares nothing with the formulation: no rows, no duals, its own physics.
 
-Buildings are integrated in small implicit steps, stores by their definition, statuses by counting. Must not know: formulations, solvers.
+Buildings are integrated in small implicit steps, stores by their definition, statuses by counting. Every part of the cost is computed anew from prices. Must not know: formulations, solvers.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from optimizers.plan import Plan
+from optimizers.rules import ANY, Number, as_numbers, number, one_of
 from optimizers.specification import Array, Building, Community, ElectricBoiler, HeatPump, series
+from optimizers.validation import plannable
 
 _SUB = 400
 
@@ -32,14 +36,27 @@ class Breach:
 
 
 def check(plan: Plan, community: Community, *, tolerance: float = 1e-4) -> list[Breach]:
-    """Every limit the plan breaks (empty: none), and every figure in it that is not what the physics gives.
+    """Every limit the plan breaks (empty: none), and every figure in it that is not what the physics and the prices give: what is told of slacks, each part of the cost,
+    their sum, the gap. That nothing cheaper exists is not checked: it would need a solver; `bound` is held against objective, gap and status only.
 
     Args:
-        plan: what is judged.
+        plan: what is judged. Rows of another length, missing or not of finite numbers are breaches too.
         community: plannable, the one the plan was made for.
         tolerance: kW, kWh; temperatures are compared within 100 times that (the checker integrates, it does not copy).
+
+    Raises:
+        InputError: what is judged is no plan.
+        SpecificationError: the community contradicts itself.
     """
-    found: list[Breach] = []
+    one_of("check", "plan", plan, (Plan,))
+    number("check", "tolerance", tolerance, Number(above=True))
+    community = plannable(community)
+    return _malformed(plan, community) or _broken(plan, community, tolerance)
+
+
+def _broken(plan: Plan, community: Community, tolerance: float) -> list[Breach]:
+    """Limits, balances, slacks and money of a well-formed plan."""
+    found = list[Breach]()
     steps, dt = community.steps, community.step_h
 
     def beyond(what: str, amount: Array, unit: str, slack: float = tolerance) -> None:
@@ -84,11 +101,14 @@ def check(plan: Plan, community: Community, *, tolerance: float = 1e-4) -> list[
         brought = plan.building_kw[building.name]
         heat -= brought
         beyond(f"{building.name}.emitter_kw", np.maximum(brought - building.emitter_kw, -brought), "kW")
-        room_c = _simulate(building, community, brought + direct)
+        room_c, mass_c = _simulate(building, community, brought + direct)
         beyond(f"{building.name}.room_c", np.abs(room_c - plan.room_c[building.name]), "K", tolerance * 100)
         for kind, missing in (("floor", series(building.floor_c, steps) - room_c), ("cold", series(building.low_c, steps) - room_c), ("hot", room_c - series(building.high_c, steps))):
             told = plan.slacks.get(f"{kind}:{building.name}", np.zeros(steps))
             beyond(f"{building.name}.{kind} not told", missing - told, "K", tolerance * 100)
+            beyond(f"{building.name}.{kind} overstated", told - np.maximum(0.0, missing), "K", tolerance * 100)
+        if building.mass_kwh_k > 0:
+            beyond(f"{building.name}.mass_c", np.abs(mass_c - plan.mass_c[building.name]), "K", tolerance * 100)
     beyond("heat balance", np.abs(heat), "kW")
     base, pv = series(community.base_kw, steps), series(community.pv_kw, steps)
     beyond("power balance", np.abs(plan.grid_kw - plan.sold_kw - (base - plan.shed_kw - pv + plan.spilled_kw + electricity)), "kW")
@@ -96,11 +116,95 @@ def check(plan: Plan, community: Community, *, tolerance: float = 1e-4) -> list[
     beyond("export_kw", np.maximum(plan.sold_kw - community.export_kw, -plan.sold_kw), "kW")
     beyond("spilled_kw", np.maximum(plan.spilled_kw - pv, -plan.spilled_kw), "kW")
     beyond("shed_kw", np.maximum(plan.shed_kw - base, -plan.shed_kw), "kW")
-    energy_yuan = float(dt * (community.prices.energy @ plan.grid_kw - series(community.prices.export, steps) @ plan.sold_kw))
-    beyond("cost.energy", np.array([abs(energy_yuan - plan.cost["energy"] - plan.cost["export"])]), "yuan", 1e-3 + 1e-6 * abs(energy_yuan))
-    peak = max(float(plan.grid_kw.max(initial=0.0)), community.prices.peak_so_far_kw)
-    beyond("cost.demand", np.array([community.prices.demand * (peak - community.prices.peak_so_far_kw) - plan.cost.get("demand", 0.0)]), "yuan", 1e-3)
+    for what, amount, unit, slack in _money(plan, community):
+        beyond(what, np.array([amount]), unit, slack)
     return found
+
+
+def _malformed(plan: Plan, community: Community) -> list[Breach]:
+    """Rows that are missing, of another length or not of finite numbers: such a plan is not looked at further."""
+    steps, found = community.steps, list[Breach]()
+    wanted = {"on": community.sources, "heat_kw": community.sources, "power_kw": community.sources, "rooms_kw": community.rooms, "charge_kw": community.stores,
+              "discharge_kw": community.stores, "energy_kwh": community.stores, "building_kw": community.buildings, "room_c": community.buildings,
+              "mass_c": [b for b in community.buildings if b.mass_kwh_k > 0]}
+    rows: list[tuple[str, Any]] = [(field, getattr(plan, field)) for field in ("grid_kw", "sold_kw", "spilled_kw", "shed_kw", "heat_price", "power_price")]
+    for field, things in wanted.items():
+        have = getattr(plan, field)
+        rows += [(f"{thing.name}.{field}", have.get(thing.name) if isinstance(have, Mapping) else None) for thing in things]
+    known = _slack_prices(community)
+    slacks = plan.slacks if isinstance(plan.slacks, Mapping) else {"slacks": None}
+    rows += [(f"slacks.{name}", amount) for name, amount in slacks.items()]
+    for what, row in rows:
+        values = as_numbers(row)
+        length = 1 if what.startswith("slacks.short:") else steps
+        if values is None or values.shape != (length,):
+            found.append(Breach(f"{what} is no row", 0, float("nan") if values is None else float(values.size), "steps"))
+        elif not np.isfinite(values).all():
+            found.append(Breach(f"{what} is not finite", int(np.argmin(np.isfinite(values))), float("nan"), ""))
+    found += [Breach(f"slacks.{name} is unknown", 0, float("nan"), "") for name in slacks if name not in known]
+    costs = plan.cost if isinstance(plan.cost, Mapping) else {"cost": None}
+    figures = {**{f"cost.{name}": yuan for name, yuan in costs.items()}, "objective": plan.objective, "bound": plan.bound, "gap": plan.gap}
+    found += [Breach(f"{what} is not finite", 0, float("nan"), "yuan") for what, yuan in figures.items() if ANY.problem(yuan) is not None]
+    return found
+
+
+def _slack_prices(community: Community) -> dict[str, float]:
+    """Yuan for one unit of each priced slack, a step."""
+    dt, prices, found = community.step_h, community.prices, dict[str, float]()
+    for b in community.buildings:
+        capacity = b.capacity_kwh_k + (b.mass_kwh_k if b.mass_kwh_k > 0 else 0.0)
+        found |= {f"floor:{b.name}": dt * prices.floor, f"cold:{b.name}": dt * prices.comfort, f"hot:{b.name}": dt * prices.comfort, f"short:{b.name}": prices.terminal * capacity}
+    for s in community.stores:
+        found |= {f"reserve:{s.name}": dt * prices.reserve, f"short:{s.name}": prices.terminal}
+    return found | {"shed": dt * prices.shed, "over": dt * prices.contract, "above": dt * prices.limit}
+
+
+def _money(plan: Plan, community: Community) -> Iterator[tuple[str, float, str, float]]:
+    """(what, yuan or units apart, unit, how far apart it may be) of everything that is told in money."""
+    dt, prices, steps = community.step_h, community.prices, community.steps
+    cost, grid = plan.cost, plan.grid_kw
+    peak = max(float(grid.max(initial=0.0)), prices.peak_so_far_kw)
+    starts = sum(s.start_yuan * float(np.sum(np.diff(np.r_[float(s.on), np.round(plan.on[s.name])]) > 0)) for s in community.sources)
+    parts = {"energy": float(dt * (prices.energy @ grid)), "export": -float(dt * (series(prices.export, steps) @ plan.sold_kw)), "demand": prices.demand * (peak - prices.peak_so_far_kw)}
+    for name, price in _slack_prices(community).items():
+        kind = name.partition(":")[0]
+        told = plan.slacks.get(name, np.zeros(1))
+        needed = _needed(name, plan, community)
+        if needed is not None:
+            yield f"{name} not told", float((needed - told).max()), "kW" if kind in ("over", "above", "shed") else "kWh", 1e-3 + 1e-6 * float(np.abs(needed).max())
+            yield f"{name} overstated", float((told - needed).max()), "kW" if kind in ("over", "above", "shed") else "kWh", 1e-3 + 1e-6 * float(np.abs(needed).max())
+        parts[name] = price * float(told.sum())
+    # Sources without status columns cost nothing to start; with them a start counts as often as it happens.
+    parts["starts"] = starts
+    for name, yuan in parts.items():
+        yield f"cost.{name}", abs(yuan - cost.get(name, 0.0)), "yuan", 2e-3 + 1e-6 * abs(yuan) + 1e-5 * _slack_prices(community).get(name, 0.0) * steps
+    yield from ((f"cost.{name} is unknown", abs(yuan), "yuan", 0.0) for name, yuan in cost.items() if name not in parts)
+    yield "objective", abs(sum(cost.values()) - plan.objective), "yuan", 1e-6 * (1 + abs(plan.objective))
+    yield "bound", plan.bound - plan.objective, "yuan", 1e-4 + 1e-6 * abs(plan.objective)
+    yield "gap", abs(max(0.0, (plan.objective - plan.bound) / max(1.0, abs(plan.objective))) - plan.gap), "", 1e-6
+
+
+def _needed(name: str, plan: Plan, community: Community) -> Array | None:
+    """What a slack of power or energy must be by the plan's own figures; None: not one of these (temperatures are simulated)."""
+    kind, _, thing = name.partition(":")
+    if kind == "over":
+        return np.asarray(np.maximum(0.0, plan.grid_kw - community.contract_kw), np.float64)
+    if kind == "above":
+        return np.zeros(1) if community.limit_kw is None else np.asarray(np.maximum(0.0, plan.grid_kw - community.limit_kw), np.float64)
+    if kind == "shed":
+        return plan.shed_kw
+    store = next((s for s in community.stores if s.name == thing), None)
+    if store is not None:
+        energy = plan.energy_kwh[thing]
+        if kind == "reserve":
+            return np.asarray(np.maximum(0.0, min(store.reserve_kwh, store.capacity_kwh) - energy), np.float64)
+        return np.maximum(0.0, (store.energy_kwh if store.target_kwh is None else store.target_kwh) - energy[-1:])
+    building = next(b for b in community.buildings if b.name == thing)
+    if kind != "short":
+        return None
+    floor, high = series(building.floor_c, community.steps), series(building.high_c, community.steps)
+    target = max(float(floor[-1]), min(building.room_c, float(high[-1]))) if building.target_c is None else building.target_c
+    return np.maximum(0.0, target - plan.room_c[thing][-1:])
 
 
 def _source(source: ElectricBoiler | HeatPump, community: Community, q: Array, on: Array) -> tuple[Array, Array, float]:
@@ -126,8 +230,8 @@ def _runs(source: ElectricBoiler | HeatPump, on: Array, dt: float, value: float)
     return short
 
 
-def _simulate(building: Building, community: Community, heat: Array) -> Array:
-    """Room temperature at the end of each step, by small trapezoidal steps."""
+def _simulate(building: Building, community: Community, heat: Array) -> tuple[Array, Array]:
+    """(room, mass) temperature at the end of each step, by small trapezoidal steps."""
     steps = community.steps
     gains = series(building.gains_kw, steps) + building.solar_m2 * series(community.sun_kw_m2, steps)
     two = building.mass_kwh_k > 0
@@ -146,9 +250,9 @@ def _simulate(building: Building, community: Community, heat: Array) -> Array:
     for _ in range(_SUB):
         summed = summed + total
         total = forward @ total
-    state, out = np.array([building.room_c, mass]), np.empty(steps)
+    state, out = np.array([building.room_c, mass]), np.empty((steps, 2))
     for t in range(steps):
         push = gain @ (np.array([(heat[t] + gains[t]) / capacity[0], 0.0]) + outdoor * community.outdoor_c[t])
         state = total @ state + summed @ push
-        out[t] = state[0]
-    return out
+        out[t] = state
+    return out[:, 0], out[:, 1]

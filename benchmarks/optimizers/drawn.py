@@ -45,7 +45,8 @@ def hostile(seed: int, steps: int = 96) -> Community:
     if r.random() < 0.5:
         outdoor[r.integers(0, steps, 30)] = np.nan
     if r.random() < 0.1:
-        outdoor[:] = np.nan
+        outdoor[1:] = np.nan  # what is measured now is all there is
+        outdoor[0] = c.outdoor_c[0]
     if r.random() < 0.4:
         price[r.integers(0, steps, 20)] = -0.3
     if r.random() < 0.2:

@@ -13,8 +13,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from optimizers.errors import OptimizerError
+from optimizers.errors import InputError, OptimizerError, Words
 from optimizers.forecast import low_pass
+from optimizers.rules import KNOWN_OR_NOT, Number, number, numbers, one_of
 from optimizers.specification import Array
 
 
@@ -54,6 +55,39 @@ class Event:
 
 
 Baseline = Callable[[History, Event], Array]
+_COUNT, _SHARE = Number(1, 10_000, whole=True), Number(0, 1)
+
+
+def judged(history: History, event: Event) -> tuple[History, Event]:
+    """Both, fit to use; every baseline begins with this.
+
+    Raises:
+        InputError: no days x intervals, arrays of other lengths, a day or intervals outside the history, a window that closes within the event.
+    """
+    one_of("baseline", "history", history, (History,))
+    one_of("baseline", "event", event, (Event,))
+    load = numbers("baseline", "history.load_kw", history.load_kw, (None, None), KNOWN_OR_NOT)
+    days, n = load.shape
+    outdoor = numbers("baseline", "history.outdoor_c", history.outdoor_c, (days, n), Number(-90, 60, missing=True))
+    flags = []
+    for field in ("workday", "excluded"):
+        value = np.asarray(getattr(history, field))
+        if value.dtype != np.bool_ or value.shape != (days,):
+            raise InputError(name="baseline", field=f"history.{field}", problem=Words(f"{value.dtype} of shape {value.shape}; {days} truth values are needed", f"{value.dtype}，形状 {value.shape}；应为 {days} 个布尔值"))
+        flags.append(value)
+    day, first = _whole("event.day", event.day, 0, days - 1), _whole("event.first", event.first, 0, n - 1)
+    return History(load, outdoor, *flags), Event(day, first, _whole("event.last", event.last, first + 1, n), _whole("event.closed", event.closed, 0, first))
+
+
+def _whole(field: str, value: object, low: int, high: int) -> int:
+    return int(number("baseline", field, value, Number(low, max(low, high), whole=True)))
+
+
+def _known(method: str, values: Array) -> Array:
+    """A baseline without holes."""
+    if not np.isfinite(values).all():
+        raise BaselineError(method=method, problem=Words("gaps in what it was made from", "所用数据有缺口"))
+    return values
 
 
 def _days(history: History, event: Event, count: int, method: str, *, back: int = 60, latest: int = 1) -> NDArray[np.int64]:
@@ -62,13 +96,22 @@ def _days(history: History, event: Event, count: int, method: str, *, back: int 
     found = [d for d in range(event.day - latest, max(-1, event.day - back - 1), -1)
              if bool(history.workday[d]) == kind and not history.excluded[d] and np.isfinite(history.load_kw[d, event.first:event.last]).all()]
     if len(found) < count:
-        raise BaselineError(method=method, problem=f"{len(found)} usable days of {count}")
+        raise BaselineError(method=method, problem=Words(f"{len(found)} usable days of {count}", f"可用日 {len(found)} 天，需 {count} 天"))
     return np.array(found[:count], np.int64)
+
+
+def _intervals(history: History, per_day: int, method: str) -> None:
+    """Low passes count hours: the history has as many intervals a day as the method was made for."""
+    if history.load_kw.shape[1] != per_day:
+        raise InputError(name=method, field="per_day", problem=Words(f"{per_day}, but the history has {history.load_kw.shape[1]} intervals a day", f"{per_day}，而历史数据每日 {history.load_kw.shape[1]} 个时段"))
 
 
 def mean_of_last(days: int) -> Baseline:
     """Mean of the last normal days of the same kind (Jiangsu, invited events: 5)."""
+    days = _given("mean_of_last", "days", days)
+
     def method(history: History, event: Event) -> Array:
+        history, event = judged(history, event)
         chosen = _days(history, event, days, f"mean_of_last({days})")
         return np.asarray(history.load_kw[chosen, event.first:event.last].mean(axis=0))
     return method
@@ -76,7 +119,11 @@ def mean_of_last(days: int) -> Baseline:
 
 def high_of(high: int, days: int, *, latest: int = 2) -> Baseline:
     """Mean of the `high` days with the most energy among the last `days` (Beijing: 5 of 10, days D-2 to D-12)."""
+    days = _given("high_of", "days", days)
+    high, latest = int(number("high_of", "high", high, Number(1, days, whole=True))), _given("high_of", "latest", latest)
+
     def method(history: History, event: Event) -> Array:
+        history, event = judged(history, event)
         chosen = _days(history, event, days, f"high_of({high},{days})", latest=latest)
         window = history.load_kw[chosen, event.first:event.last]
         return np.asarray(window[np.argsort(-window.sum(axis=1))[:high]].mean(axis=0))
@@ -85,10 +132,13 @@ def high_of(high: int, days: int, *, latest: int = 2) -> Baseline:
 
 def before_control(intervals: int = 1) -> Baseline:
     """The load just before the event (real-time events: 15 min)."""
+    intervals = _given("before_control", "intervals", intervals)
+
     def method(history: History, event: Event) -> Array:
-        seen = history.load_kw[event.day, event.closed - intervals:event.closed]
+        history, event = judged(history, event)
+        seen = history.load_kw[event.day, max(0, event.closed - intervals):event.closed]
         if event.closed < intervals or not np.isfinite(seen).all():
-            raise BaselineError(method="before_control", problem="no load just before")
+            raise BaselineError(method="before_control", problem=Words("no load just before", "事件前没有负荷数据"))
         return np.full(event.last - event.first, float(seen.mean()))
     return method
 
@@ -102,7 +152,10 @@ def adjusted(base: Baseline, like: Callable[[History, Event, slice], Array], *, 
         window: intervals looked at.
         cap: the factor stays within 1 -+ cap.
     """
+    window, cap = _given("adjusted", "window", window), number("adjusted", "cap", cap, _SHARE)
+
     def method(history: History, event: Event) -> Array:
+        history, event = judged(history, event)
         seen = slice(max(0, event.closed - window), event.closed)
         mine, theirs = history.load_kw[event.day, seen], like(history, event, seen)
         usable = np.isfinite(mine) & np.isfinite(theirs)
@@ -113,7 +166,19 @@ def adjusted(base: Baseline, like: Callable[[History, Event, slice], Array], *, 
 
 def mean_like(days: int) -> Callable[[History, Event, slice], Array]:
     """`mean_of_last` over another window of the day."""
-    return lambda history, event, seen: np.asarray(np.nanmean(history.load_kw[_days(history, event, days, "adjusted")][:, seen], axis=0))
+    days = _given("mean_like", "days", days)
+
+    def like(history: History, event: Event, seen: slice) -> Array:
+        history, event = judged(history, event)
+        one_of("mean_like", "seen", seen, (slice,))
+        rows = history.load_kw[_days(history, event, days, "adjusted")][:, seen]
+        known = np.isfinite(rows)
+        return np.asarray(np.divide(np.where(known, rows, 0.0).sum(axis=0), known.sum(axis=0), out=np.full(rows.shape[1], np.nan), where=known.any(axis=0)))
+    return like
+
+
+def _given(name: str, field: str, value: object) -> int:
+    return int(number(name, field, value, _COUNT))
 
 
 def temperature(days: int = 40, *, window: int = 4, cap: float = 0.2, inertia: float = 24.0, per_day: int = 24) -> Baseline:
@@ -126,7 +191,12 @@ def temperature(days: int = 40, *, window: int = 4, cap: float = 0.2, inertia: f
         inertia: time constant of the low pass, hours.
         per_day: intervals a day.
     """
+    days, per_day = _given("temperature", "days", days), _given("temperature", "per_day", per_day)
+    window, cap, inertia = int(number("temperature", "window", window, Number(0, 10_000, whole=True))), number("temperature", "cap", cap, _SHARE), number("temperature", "inertia", inertia, Number(above=True))
+
     def method(history: History, event: Event) -> Array:
+        history, event = judged(history, event)
+        _intervals(history, per_day, "temperature")
         chosen = _days(history, event, days, "temperature", back=3 * days)
         low = low_pass(history.outdoor_c.ravel(), inertia * per_day / 24).reshape(history.outdoor_c.shape)
         seen = slice(max(0, event.closed - window), event.closed) if window else slice(0, 0)
@@ -138,7 +208,10 @@ def temperature(days: int = 40, *, window: int = 4, cap: float = 0.2, inertia: f
                 # Newer days count more; a little ridge on the slopes keeps thin data calm.
                 weight = 0.97 ** np.arange(len(chosen))
                 y = history.load_kw[chosen, k]
-                fine = np.isfinite(y)
+                fine = np.isfinite(y) & np.isfinite(x).all(axis=1)
+                if not fine.any():
+                    out.append(np.nan)
+                    continue
                 a = (x[fine] * weight[fine, None]).T @ x[fine] + np.diag([0, 0.5, 0.5])
                 beta = np.linalg.solve(a, (x[fine] * weight[fine, None]).T @ y[fine])
                 out.append(beta @ np.array([1.0, low[event.day, k], history.outdoor_c[event.day, k] - low[event.day, k]]))
@@ -147,21 +220,26 @@ def temperature(days: int = 40, *, window: int = 4, cap: float = 0.2, inertia: f
         base = fitted(slice(event.first, event.last))
         if window:
             mine, theirs = history.load_kw[event.day, seen], fitted(seen)
-            usable = np.isfinite(mine)
+            usable = np.isfinite(mine) & np.isfinite(theirs)
             if usable.any() and theirs[usable].sum() > 0:
                 base = base * float(np.clip(mine[usable].sum() / theirs[usable].sum(), 1 - cap, 1 + cap))
-        return base
+        return _known("temperature", base)
     return method
 
 
 def matched(days: int = 5, *, back: int = 60, per_day: int = 24) -> Baseline:
     """Mean of the days whose outdoor temperature came closest (matched days)."""
+    days, back, per_day = (_given("matched", field, value) for field, value in (("days", days), ("back", back), ("per_day", per_day)))
+
     def method(history: History, event: Event) -> Array:
+        history, event = judged(history, event)
+        _intervals(history, per_day, "matched")
         _days(history, event, days, "matched", back=back)
         pool = np.array([d for d in range(event.day - 1, max(-1, event.day - back - 1), -1) if bool(history.workday[d]) == bool(history.workday[event.day])
                          and not history.excluded[d] and np.isfinite(history.load_kw[d, event.first:event.last]).all()], np.int64)
         low = low_pass(history.outdoor_c.ravel(), float(per_day)).reshape(history.outdoor_c.shape)
         distance = np.abs(low[pool, event.first:event.last] - low[event.day, event.first:event.last]).mean(axis=1)
+        _known("matched", distance)
         return np.asarray(history.load_kw[pool[np.argsort(distance)[:days]], event.first:event.last].mean(axis=0))
     return method
 

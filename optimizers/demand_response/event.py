@@ -7,13 +7,15 @@ pre-heating begins is told too: a baseline's adjustment window must close before
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
-from optimizers.errors import SpecificationError
+from optimizers.errors import InputError, Words
 from optimizers.methods.dispatch import Dispatcher
 from optimizers.plan import Plan
+from optimizers.rules import UNJUDGED, Number, Rule, numbers, one_of, refuse
 from optimizers.specification import Array, Community
 from optimizers.validation import plannable
 
@@ -45,6 +47,11 @@ class Terms:
         return dataclasses.replace(self, first=self.first - steps, last=self.last - steps)
 
 
+_STEP = Number(-1e6, 1e6, whole=True)
+#: What a field of `Terms` may hold.
+RULES: Mapping[str, Rule] = {"first": _STEP, "last": _STEP, "committed_kw": Number(), "baseline_kw": dataclasses.replace(UNJUDGED, series=True), "rebound_h": Number(0, 1e4), "rebound_kw": Number(endless=True)}
+
+
 @dataclass(frozen=True, slots=True)
 class EventPlan:
     """A plan under an event.
@@ -57,6 +64,7 @@ class EventPlan:
         rebound_kw: highest draw in the rebound hours.
         above_yuan: what breaking the limits would cost by `Prices.limit`.
         cost_yuan: extra energy, wear and comfort of the event, without pay and without `above_yuan`.
+        community: what `plan` was made for: plannable, with the event's limits; for the checker and for reasons.
     """
 
     plan: Plan
@@ -67,6 +75,7 @@ class EventPlan:
     rebound_kw: float
     above_yuan: float
     cost_yuan: float
+    community: Community
 
 
 def event_plan(community: Community, terms: Terms, *, planner: Dispatcher | None = None) -> EventPlan:
@@ -78,15 +87,18 @@ def event_plan(community: Community, terms: Terms, *, planner: Dispatcher | None
         planner: kept between re-plans to keep its basis.
 
     Raises:
-        SpecificationError: no event within the horizon, a baseline of another length, or a negative promise.
+        SpecificationError: the community contradicts itself.
+        InputError: no event within the horizon, a baseline of another length, or a negative promise.
+        UnsolvedError: hard limits leave no plan.
     """
+    community = plannable(community)
+    refuse("event", terms, RULES, error=InputError)
+    if planner is not None:
+        one_of("event_plan", "planner", planner, (Dispatcher,))
     steps, dt = community.steps, community.step_h
     if terms.last <= max(0, terms.first) or terms.first >= steps:
-        raise SpecificationError(name=community.name, field="event", problem=f"steps {terms.first} to {terms.last} are not in a horizon of {steps}")
-    if np.shape(terms.baseline_kw) != (terms.last - terms.first,) or not np.isfinite(terms.baseline_kw).all():
-        raise SpecificationError(name=community.name, field="baseline_kw", problem=f"{np.shape(terms.baseline_kw)} finite values for {terms.last - terms.first} steps")
-    if not 0 <= terms.committed_kw < np.inf or terms.rebound_h < 0 or not terms.rebound_kw >= 0:
-        raise SpecificationError(name=community.name, field="committed_kw", problem="negative, or not a number")
+        raise InputError(name="event", field="first", problem=Words(f"steps {terms.first} to {terms.last} are not in a horizon of {steps}", f"时段 {terms.first} 至 {terms.last} 不在 {steps} 个时段内"))
+    numbers("event", "baseline_kw", terms.baseline_kw, (terms.last - terms.first,))
     planner = planner or Dispatcher()
     first, last = max(0, terms.first), min(steps, terms.last)
     baseline = np.asarray(terms.baseline_kw, np.float64)[first - terms.first:last - terms.first]
@@ -95,11 +107,12 @@ def event_plan(community: Community, terms: Terms, *, planner: Dispatcher | None
     after = slice(last, min(steps, last + round(terms.rebound_h / dt)))
     limit[after] = np.fmin(limit[after], terms.rebound_kw)
     plain = planner.plan(community)
-    plan = planner.plan(dataclasses.replace(plannable(community), limit_kw=limit))
+    held = dataclasses.replace(community, limit_kw=limit)
+    plan = planner.plan(held)
     delivered = baseline - plan.grid_kw[first:last]
     above = plan.cost.get("above", 0.0)
     return EventPlan(plan, plain, _preheat(plan, plain, first, dt), delivered, np.maximum(0.0, terms.committed_kw - delivered), float(plan.grid_kw[after].max(initial=0.0)), above,
-                     plan.objective - above - (plain.objective - plain.cost.get("above", 0.0)))
+                     plan.objective - above - (plain.objective - plain.cost.get("above", 0.0)), held)
 
 
 def _preheat(plan: Plan, plain: Plan, first: int, dt: float) -> int:

@@ -12,7 +12,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from optimizers.formulations.dispatch import Index, Program, program
+from optimizers.methods.dispatch import usable
 from optimizers.methods.highs import Solver
+from optimizers.rules import Number, number, numbers
 from optimizers.specification import Array, Community
 from optimizers.validation import plannable
 
@@ -46,17 +48,22 @@ def envelope(community: Community, start: int, *, durations_h: tuple[float, ...]
         community: as now; statuses are relaxed (an aggregate of many switches is near that; a single unit is judged by a whole plan).
         start: first step of the event.
         durations_h: lengths asked for.
+
+    Raises:
+        SpecificationError: the community contradicts itself.
+        InputError: a step outside the horizon, or a duration that is none.
+        UnsolvedError: hard limits leave no plan.
     """
     community = plannable(community)
+    start = int(number("envelope", "start", start, Number(0, community.steps - 1, whole=True)))
+    durations = numbers("envelope", "durations_h", durations_h, rule=Number(0, 1e4, above=True)).tolist()
     p, solver = program(community), Solver()
-    base = solver.relaxed(p)
+    base = usable(p, solver.relaxed(p))
     grid = p.columns["grid"]
     owed = _owed(p, base.values)
     found = []
-    for duration in durations_h:
+    for duration in durations:
         steps = grid[start:start + max(1, round(duration / community.step_h))]
-        if len(steps) == 0:
-            continue
         mean = float(base.values[steps].mean())
         down = _level(p, steps, base.values[steps], owed, -1.0)
         up = _level(p, steps, base.values[steps], owed, 1.0)
@@ -88,7 +95,7 @@ def _level(p: Program, steps: Index, base: Array, owed: dict[str, float], sign: 
 
     def solved(cost: Array, least: float) -> tuple[Array, float]:
         q = dataclasses.replace(p, cost=cost, lower=np.r_[p.lower, least], upper=np.r_[p.upper, np.inf], matrix=matrix, row_lower=np.r_[p.row_lower, low], row_upper=np.r_[p.row_upper, high])
-        answer = Solver().relaxed(q)
+        answer = usable(p, Solver().relaxed(q))
         return answer.values, answer.objective
 
     values, _ = solved(np.r_[np.zeros(width), -1.0], 0.0)

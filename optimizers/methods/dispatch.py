@@ -1,6 +1,7 @@
 """Solve a community: LP -> statuses by dynamic programming -> LP with them fixed -> MILP from that point only if the certified gap is too wide.
 
-The incumbent is always returned with its gap. `Dispatcher` keeps the basis between calls, so a rolling re-plan costs a few pivots.
+The incumbent is always returned with its gap. `Dispatcher` keeps the basis between calls, so a rolling re-plan costs a few pivots. A solve that gave no
+usable point is an error, never a plan.
 Must not know: where forecasts come from.
 """
 
@@ -11,11 +12,13 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from optimizers.errors import UnsolvedError, Words
 from optimizers.formulations.dispatch import Program, program
 from optimizers.formulations.units import Unit
 from optimizers.methods.commitment import nearest_status
 from optimizers.methods.highs import Answer, Solver
 from optimizers.plan import Plan
+from optimizers.rules import Number, number
 from optimizers.specification import Array, Community
 from optimizers.validation import plannable
 
@@ -32,10 +35,13 @@ class Dispatcher:
     Args:
         gap: certified relative gap that is good enough.
         seconds: the most an escalation to MILP may take.
+
+    Raises:
+        InputError: a gap outside [0, 1] or a time that is no time.
     """
 
     def __init__(self, *, gap: float = GAP, seconds: float = SECONDS) -> None:
-        self._gap, self._seconds = gap, seconds
+        self._gap, self._seconds = asked(gap, seconds)
         self._relaxed = Solver()
         self._last: Array | None = None  # statuses of the last plan, a row a unit
 
@@ -44,21 +50,26 @@ class Dispatcher:
 
         Raises:
             SpecificationError: the specification contradicts itself.
+            UnsolvedError: its hard limits leave no plan at all, or the solver failed.
         """
         began = time.perf_counter()
         p = program(plannable(community))
         relaxed = self._relaxed.relaxed(p)
+        if not relaxed.usable:  # an unlucky basis is no reason to fail: once more from nothing
+            self._relaxed = Solver()
+            relaxed = usable(p, self._relaxed.relaxed(p))
         best, how = relaxed, "lp"
-        fixed: Array | None = None
         if len(p.whole):
-            best, fixed, how = self._statuses(p, relaxed), None, "dp"
+            best, how = self._statuses(p, relaxed), "dp"
             if _gap(best.objective, relaxed.objective) > self._gap:
                 left = max(0.1, self._seconds - (time.perf_counter() - began))
                 found = Solver().whole(p, gap=self._gap * 0.8, seconds=left, start=best.values if np.isfinite(best.objective) else None)
-                bound = max(relaxed.objective, found.bound)
+                bound = max(relaxed.objective, found.bound) if np.isfinite(found.bound) else relaxed.objective
                 if found.objective < best.objective:
-                    fixed = np.round(found.values[p.whole])
-                    best, how = self._relaxed.refixed(p, fixed), "milp"
+                    again = self._relaxed.refixed(p, np.round(found.values[p.whole]))
+                    best, how = (again, "milp") if again.objective < best.objective else (best, how)
+                elif not best.usable:
+                    best = found  # the search's word is why there is none
                 self._remember(p, best)
                 return plan_of(p, best, bound, how, self._gap, time.perf_counter() - began)
             self._remember(p, best)
@@ -94,6 +105,35 @@ class Dispatcher:
             if _gap(best.objective, relaxed.objective) <= (self._gap / 2 if len(tried) < _TRIES else self._gap):
                 break
         return best
+
+
+def asked(gap: float, seconds: float) -> tuple[float, float]:
+    """The effort asked for.
+
+    Raises:
+        InputError: a gap outside [0, 1] or a time that is no time.
+    """
+    return number("plan", "gap", gap, Number(0, 1)), number("plan", "seconds", seconds, Number(above=True))
+
+
+def usable(p: Program, answer: Answer) -> Answer:
+    """The same answer, if there is a point in it.
+
+    Raises:
+        UnsolvedError: there is none; which hard limits may contradict each other is told.
+    """
+    if answer.usable:
+        return answer
+    if answer.status == "unbounded":
+        said = Words("power can be bought and sold again at a gain without end. Give 'export_kw' or 'transformer_kw' a limit", "购电再售电可无限获利。请给“export_kw”或“transformer_kw”设上限")
+    elif answer.status == "infeasible":
+        said = Words("what may not be off (sources within their shortest run, 'least' of room heaters) does not fit 'transformer_kw', 'emitter_kw' or the stores. Change one of them",
+                     "不能停的设备（最短运行时间内的热源、室内设备下限）超出“transformer_kw”“emitter_kw”或蓄热能力。请更改其一")
+    elif answer.status == "time_limit":
+        said = Words("no plan was found in time. Give more 'seconds'", "限时内未找到可行计划。请加大“seconds”")
+    else:
+        said = Words("the numbers are too far apart for the solver. Check units", "数值相差过大，请检查单位")
+    raise UnsolvedError(name=p.community.name, status=answer.status, problem=said)
 
 
 def rounded(p: Program, values: Array, lean: float) -> Array:
@@ -138,7 +178,11 @@ def plan_of(p: Program, answer: Answer, bound: float, how: str, gap_asked: float
         how: which step of the tier gave it.
         gap_asked: gap up to which it is called optimal.
         seconds: effort.
+
+    Raises:
+        UnsolvedError: the answer holds no point, or there is no bound.
     """
+    usable(p, answer)
     community, x = p.community, answer.values
     steps, dt = community.steps, community.step_h
 
@@ -163,11 +207,13 @@ def plan_of(p: Program, answer: Answer, bound: float, how: str, gap_asked: float
     for name, index in p.columns.items():
         kind = name.split(":")[0]
         if kind in ("floor", "cold", "hot", "reserve", "short", "shed", "over", "above"):
-            amount = np.asarray(x[index])
+            amount = np.asarray(x[index]) if p.cost[index].any() or kind == "shed" else _least(p, name, x)
             cost[name] = float(p.cost[index] @ amount)
             if amount.max(initial=0.0) > 1e-6:
                 slacks[name] = amount
     objective = sum(cost.values())
+    if not (np.isfinite(objective) and np.isfinite(bound)):
+        usable(p, Answer(objective, bound, x, answer.row_duals, "no bound"))
     relative = max(0.0, _gap(objective, bound))
     return Plan(
         on, heat, power, {r.name: col(f"rooms:{r.name}") for r in community.rooms}, {s.name: col(f"c:{s.name}") for s in community.stores},
@@ -175,6 +221,21 @@ def plan_of(p: Program, answer: Answer, bound: float, how: str, gap_asked: float
         {b.name: col(f"heat:{b.name}") for b in community.buildings}, {b.name: col(f"T:{b.name}") for b in community.buildings},
         {b.name: col(f"M:{b.name}") for b in community.buildings if b.mass_kwh_k > 0}, grid, sold, col("spilled"), col("shed"), cost, objective, bound, relative, how,
         "optimal" if relative <= gap_asked + 1e-9 else "incumbent", _dual(p, answer, "loop") / dt, _dual(p, answer, "power") / dt, slacks, seconds, community.repaired)
+
+
+#: Rows of slacks that are not named like them.
+_ROWS = {"short": "end", "over": "contract", "above": "limit"}
+
+
+def _least(p: Program, name: str, values: Array) -> Array:
+    """A slack that costs nothing may stand anywhere: the least of it that the point needs."""
+    kind, colon, thing = name.partition(":")
+    rows, index = p.rows[f"{_ROWS.get(kind, kind)}{colon}{thing}"], p.columns[name]
+    without = values.copy()
+    without[index] = 0.0
+    reached = p.matrix[rows] @ without
+    short = np.maximum(p.row_lower[rows] - reached, reached - p.row_upper[rows])
+    return np.asarray(np.maximum(0.0, short), np.float64)
 
 
 def _dual(p: Program, answer: Answer, row: str) -> Array:

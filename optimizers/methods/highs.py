@@ -38,6 +38,11 @@ class Answer:
     row_duals: Array
     status: str
 
+    @property
+    def usable(self) -> bool:
+        """True when there is a point: finite cost, finite values."""
+        return bool(np.isfinite(self.objective)) and bool(np.isfinite(self.values).all())
+
 
 def silenced() -> highspy.Highs:
     """A HiGHS that says nothing. The first of a process prints its banner before any option can forbid it: that one is made with the descriptor aside."""
@@ -153,4 +158,4 @@ class Solver:
 
 
 def _word(status: Any) -> str:
-    return str({"kOptimal": "optimal", "kTimeLimit": "time_limit", "kInfeasible": "infeasible", "kUnbounded": "unbounded", "kInterrupt": "interrupted"}.get(status.name, status.name))
+    return str({"kOptimal": "optimal", "kUnboundedOrInfeasible": "infeasible", "kTimeLimit": "time_limit", "kInfeasible": "infeasible", "kUnbounded": "unbounded", "kInterrupt": "interrupted"}.get(status.name, status.name))

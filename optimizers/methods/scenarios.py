@@ -20,13 +20,14 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
-from optimizers.errors import SpecificationError
+from optimizers.errors import InputError, SpecificationError, Words
 from optimizers.formulations.dispatch import Index, Program, program
 from optimizers.formulations.units import Unit
 from optimizers.methods.commitment import nearest_status
-from optimizers.methods.dispatch import GAP, LEANS, SECONDS, committed, plan_of, rounded, start_weight, wishes
+from optimizers.methods.dispatch import GAP, LEANS, SECONDS, asked, committed, plan_of, rounded, start_weight, usable, wishes
 from optimizers.methods.highs import Answer, Solver
 from optimizers.plan import Plan
+from optimizers.rules import UNJUDGED, Number, number, numbers
 from optimizers.specification import Array, Community, series
 from optimizers.validation import plannable
 
@@ -81,6 +82,8 @@ def from_quantiles(community: Community, quantiles: Mapping[str, Array]) -> list
         SpecificationError: rows of another number or length, or a field that is no forecast.
     """
     allowed = ("outdoor_c", "sun_kw_m2", "base_kw", "pv_kw", "energy")
+    plannable(community)
+    quantiles = {field: numbers("from_quantiles", str(field), rows, (None, None), UNJUDGED) for field, rows in quantiles.items()}
     counts = {len(rows) for rows in quantiles.values()}
     for field, rows in quantiles.items():
         if field not in allowed:
@@ -97,6 +100,7 @@ def from_quantiles(community: Community, quantiles: Mapping[str, Array]) -> list
 
 def mean_of(scenarios: Sequence[Community], shares: Sequence[float]) -> Community:
     """The community of mean forecasts."""
+    scenarios = [plannable(c) for c in scenarios]
     first, steps = scenarios[0], scenarios[0].steps
 
     def mean(field: str) -> Array:
@@ -118,15 +122,21 @@ def plan_scenarios(scenarios: Sequence[Community], shares: Sequence[float] | Non
 
     Raises:
         SpecificationError: another topology, horizon or number of shares; shares that do not sum to one; a scenario that contradicts itself.
+        InputError: no scenarios, or `tied`, `gap`, `seconds` that cannot be.
+        UnsolvedError: hard limits leave no plan.
     """
     began = time.perf_counter()
-    weights = [1 / len(scenarios)] * len(scenarios) if shares is None else [float(p) for p in shares]
+    gap, seconds = asked(gap, seconds)
+    tied = int(number("plan_scenarios", "tied", tied, Number(whole=True)))
+    if not isinstance(scenarios, Sequence) or not len(scenarios):
+        raise InputError(name="plan_scenarios", field="scenarios", problem=Words("no scenarios", "没有情景"))
+    weights = [1 / len(scenarios)] * len(scenarios) if shares is None else numbers("plan_scenarios", "shares", shares, rule=Number(0, 1)).tolist()
     fit = [plannable(c) for c in scenarios]
     if len(weights) != len(fit) or min(weights) <= 0 or abs(sum(weights) - 1) > 1e-6:
         raise SpecificationError(name=fit[0].name, field="shares", problem=f"{weights} for {len(fit)} scenarios: one above zero each, together one")
     stack = _Stack([program(c) for c in fit], weights, min(max(0, tied), fit[0].steps))
     solver = Solver()
-    relaxed = solver.relaxed(stack.joint)
+    relaxed = usable(stack.joint, solver.relaxed(stack.joint))
     bound, best, how = relaxed.objective, relaxed, "lp"
     of_mean = _of_mean(stack, fit, weights)
     if len(stack.joint.whole):
@@ -140,10 +150,14 @@ def plan_scenarios(scenarios: Sequence[Community], shares: Sequence[float] | Non
         if _gap(best.objective, bound) > gap:
             left = max(0.1, seconds - (time.perf_counter() - began))
             searched = Solver().whole(stack.joint, gap=gap * 0.8, seconds=left, start=best.values if np.isfinite(best.objective) else None)
-            bound = max(bound, searched.bound)
+            bound = max(bound, searched.bound) if np.isfinite(searched.bound) else bound
             if searched.objective < best.objective:
-                best, how = solver.refixed(stack.joint, np.round(searched.values[stack.joint.whole])), "milp"
+                again = solver.refixed(stack.joint, np.round(searched.values[stack.joint.whole]))
+                best, how = (again, "milp") if again.objective < best.objective else (best, how)
+            elif not best.usable:
+                best = searched
     took = time.perf_counter() - began
+    usable(stack.joint, best)
     plans = tuple(plan_of(p, answer, answer.objective, how, gap, took) for p, answer in zip(stack.programs, stack.apart(best), strict=True))
     expected = float(sum(w * p.objective for w, p in zip(weights, plans, strict=True)))
     certified = max(0.0, _gap(expected, bound))

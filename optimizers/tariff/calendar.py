@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from optimizers.errors import InputError, Words
 from optimizers.tariff.model import PERIODS, Tariff
 
 Edges = NDArray[np.int64]
@@ -46,9 +47,12 @@ def pieces(tariff: Tariff, start_ms: int, end_ms: int) -> Pieces:
         tariff: whose schedule and zone.
         start_ms: UTC milliseconds.
         end_ms: UTC milliseconds, later than `start_ms`.
+
+    Raises:
+        InputError: the span is empty.
     """
     if end_ms <= start_ms:
-        raise ValueError("end_ms must be later than start_ms")
+        raise InputError(name="pieces", field="end_ms", problem=Words(f"{end_ms} is not later than start_ms, {start_ms}", f"{end_ms} 不晚于 start_ms {start_ms}"))
     zone, edges, period, day_of, days = tariff.zone, list[int](), list[int](), list[int](), list[dt.date]()
     day = dt.datetime.fromtimestamp(start_ms / 1000, zone).date()
     while True:

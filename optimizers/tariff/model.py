@@ -16,7 +16,7 @@ from decimal import Decimal, InvalidOperation
 from typing import Any
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from optimizers.errors import OptimizerError
+from optimizers.errors import InputError, OptimizerError, Words
 from optimizers.tariff.schema import plain, problems
 
 PERIODS = ("sharp", "peak", "flat", "valley", "deep_valley")  # 尖 峰 平 谷 深谷
@@ -200,6 +200,8 @@ def parse(document: Mapping[str, Any]) -> Tariff:
     Raises:
         TariffError: a field is missing or wrong; the place is named, for periods with month, day type and hour.
     """
+    if not isinstance(document, Mapping):
+        raise TariffError(where="tariff", problem=Words(f"{type(document).__name__} is no document", f"{type(document).__name__} 不是文档"))
     document = plain(document)
     for where, problem in problems(document):
         raise TariffError(where=where or "tariff", problem=problem)
@@ -236,13 +238,16 @@ def with_prices(tariff: Tariff, key: str, days: Mapping[dt.date, Sequence[Decima
         days: day -> yuan/kWh of each stretch.
 
     Raises:
-        TariffError: there is no such curve, or a day has too few or too many values; the first missing time is named.
+        TariffError: there is no such curve, a price is no number, or a day has too few or too many values; the first missing time is named.
+        InputError: `days` is no mapping of days to rows.
     """
     where = f"components.{key}"
+    if not isinstance(tariff, Tariff) or not isinstance(days, Mapping) or not all(type(d) is dt.date and isinstance(v, Sequence) and not isinstance(v, str) for d, v in days.items()):
+        raise InputError(name="with_prices", field="days", problem=Words("not days with a price a stretch", "不是“日期到各时段价格”的映射"))
     old = next((c for c in tariff.components if c.key == key), None)
     if old is None or old.curve is None:
         raise TariffError(where=where, problem="no component with a market curve")
-    more = {day: _whole_day(day, tuple(values), old.curve.minutes, tariff.zone, where) for day, values in days.items()}
+    more = {day: _whole_day(day, tuple(_money(v, f"{where}.days.{day}") for v in values), old.curve.minutes, tariff.zone, where) for day, values in days.items()}
     new = dataclasses.replace(old, curve=dataclasses.replace(old.curve, days={**old.curve.days, **more}))
     return dataclasses.replace(tariff, components=tuple(new if c.key == key else c for c in tariff.components))
 
@@ -335,6 +340,8 @@ def _brackets(raw: Mapping[str, Any], where: str) -> Brackets:
     edges = [s.up_to for s in steps]
     if any(e is None for e in edges[:-1]) or edges[-1] is not None or any(a >= b for a, b in itertools.pairwise(e for e in edges if e is not None)):
         raise TariffError(where=where, problem="steps must rise, and only the last is without end")
+    if edges[0] is not None and edges[0] <= 0:
+        raise TariffError(where=f"{where}.steps[0].up_to", problem=Words(f"'{edges[0]}' kWh is not above zero", f"“{edges[0]}” kWh 不大于零"))
     scope, season = str(raw.get("scope", "month")), _season(raw, where)
     if scope not in ("month", "year", "season") or (scope == "season" and season is None):
         raise TariffError(where=where, problem="scope is month, year, or season with a season given")

@@ -10,16 +10,21 @@ import datetime as dt
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from decimal import ROUND_HALF_UP, Decimal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from optimizers.errors import InputError, Words
+from optimizers.rules import UNJUDGED, Number, money, number, numbers, one_of
 from optimizers.tariff.calendar import MINUTE_MS, Pieces, pieces
-from optimizers.tariff.model import PERIODS, Brackets, Component, Curve, Tariff, TariffError
+from optimizers.tariff.model import DAY, PERIODS, Brackets, Component, Curve, Tariff, TariffError
 
 Array = NDArray[np.float64]
 FEN = Decimal("0.01")
 _KWH = Decimal("0.000001")
+#: End of the year 2200.
+_LATEST_MS = 7_289_654_400_000
 #: Adjustment by power factor below the standard, in per mille for each hundredth missing (1983 rule): 5 a step for the first 20, 10 for the next 5, then 20.
 _BELOW = (20, 5)
 #: Standard in hundredths -> reward in 1/10,000 a step, and at most.
@@ -81,15 +86,14 @@ def rate(tariff: Tariff, start_ms: NDArray[np.int64], end_ms: NDArray[np.int64],
         used: kWh already counted by each bracket in the window that is running when the first interval begins.
 
     Raises:
-        ValueError: intervals overlap, are empty, or energy is negative or not a number.
+        InputError: intervals overlap, are empty or of another number than energies; energy is negative or not a number; a counter of an unknown bracket.
+        TariffError: a component has no price yet, or a market curve none, on a day of the span.
     """
-    start, end, energy = np.asarray(start_ms, np.int64), np.asarray(end_ms, np.int64), np.asarray(kwh, np.float64)
+    start, end = _grid("rate", tariff, start_ms, end_ms)
+    energy = numbers("rate", "kwh", kwh, (len(start),), Number(0, 1e12))
+    used = _counters("rate", tariff, used)
     if len(start) == 0:
-        return Bill([], [], Decimal(0), dict(used or {}))
-    if (end <= start).any() or (start[1:] < end[:-1]).any():
-        raise ValueError("intervals must be ascending, not overlapping and not empty")
-    if not (np.isfinite(energy) & (energy >= 0)).all():
-        raise ValueError("energy must be a number, zero or more")
+        return Bill([], [], Decimal(0), dict(used))
     cut = pieces(tariff, int(start[0]), int(end[-1]))
     (at, interval), share = _split(cut, start, end)
     if share is not None:
@@ -99,11 +103,37 @@ def rate(tariff: Tariff, start_ms: NDArray[np.int64], end_ms: NDArray[np.int64],
         if component.curve is not None:
             span = np.maximum(start[interval], cut.edges[at]), np.minimum(end[interval], cut.edges[at + 1])
             lines += _curve_lines(tariff, component, component.curve, cut, at, span, energy)
-    counters = dict(used or {})
+    counters = dict(used)
     for b in tariff.brackets:
         more, counters[b.key] = _bracket_lines(b, cut, at, energy, counters.get(b.key, Decimal(0)))
         lines += more
     return Bill(lines, _charges(lines), _dec(float(energy.sum())), counters)
+
+
+def _grid(name: str, tariff: Tariff, start_ms: Any, end_ms: Any) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Intervals in whole milliseconds: ascending, not overlapping, not empty, within the years that calendars know."""
+    one_of(name, "tariff", tariff, (Tariff,))
+    at = Number(0, _LATEST_MS, whole=True)
+    start = numbers(name, "start_ms", start_ms, rule=at).astype(np.int64)
+    end = numbers(name, "end_ms", end_ms, (len(start),), at).astype(np.int64)
+    wrong = np.r_[end <= start] | np.r_[False, start[1:] < end[:-1]][:len(start)]
+    if wrong.any():
+        k = int(np.argmax(wrong))
+        raise InputError(name=name, field="start_ms", problem=Words(f"interval {k} ({start[k]} to {end[k]}) is empty or overlaps the one before; ascending ones are needed",
+                                                                   f"第 {k} 个时段（{start[k]} 至 {end[k]}）为空或与前一个重叠，须按时间递增"))
+    return start, end
+
+
+def _counters(name: str, tariff: Tariff, used: Mapping[str, Decimal] | None) -> dict[str, Decimal]:
+    """Counters of known brackets."""
+    if used is None:
+        return {}
+    one_of(name, "used", used, (Mapping,))
+    known = [b.key for b in tariff.brackets]
+    for key in used:
+        if key not in known:
+            raise InputError(name=name, field="used", problem=Words(f"the tariff has no bracket '{key}'; there are {', '.join(known) or 'none'}", f"电价方案没有阶梯“{key}”；现有：{'、'.join(known) or '无'}"))
+    return {key: money(name, f"used.{key}", kwh, Number(0, 1e12)) for key, kwh in used.items()}
 
 
 def _split(cut: Pieces, start: NDArray[np.int64], end: NDArray[np.int64]) -> tuple[tuple[NDArray[np.int64], NDArray[np.int64]], Array | None]:
@@ -130,18 +160,37 @@ def _regime(tariff: Tariff, day: dt.date) -> tuple[object, ...]:
 
 
 def price(tariff: Tariff, component: Component, day: dt.date, period: str) -> Decimal:
-    """Yuan/kWh of a component without a curve on a day in a period; zero before its first version. A version with a season wins over one without."""
+    """Yuan/kWh of a component without a curve on a day in a period. A version with a season wins over one without; outside the seasons of all its versions it is nothing.
+
+    Raises:
+        TariffError: the day is before the first version: what was unknown then is not free.
+    """
+    if component.versions and day < component.versions[0].since:
+        since = component.versions[0].since
+        raise TariffError(where=f"components.{component.key}", problem=Words(f"no price on {day}: its first begins on {since}; give an earlier one, 0 if it was free then",
+                                                                           f"{day} 没有价格：首个版本自 {since} 起；请补充更早的版本，当时免费则填 0"))
     fitting = [v for v in component.versions if v.since <= day and (v.season is None or v.season.holds(day))]
     if not fitting:
         return Decimal(0)
     version = max(fitting, key=lambda v: (v.season is not None, v.since))
-    value = version.by_period[period] if version.yuan is None else version.yuan
+    value = version.by_period.get(period) if version.yuan is None else version.yuan
+    if value is None or period not in PERIODS:
+        raise TariffError(where=f"components.{component.key}", problem=Words(f"no price for '{period}' on {day}", f"{day} 没有“{period}”时段的价格"))
     return value * factor(tariff, day, period) if component.factors else value
 
 
 def factor(tariff: Tariff, day: dt.date, period: str) -> Decimal:
-    """The time-of-use factor of a period on a day; one before the first."""
+    """The time-of-use factor of a period on a day; one when the tariff has none.
+
+    Raises:
+        TariffError: the day is before the first factors.
+    """
     factors = [f for since, f in tariff.factors if since <= day]
+    if tariff.factors and not factors:
+        since = tariff.factors[0][0]
+        raise TariffError(where="factors", problem=Words(f"no factors on {day}: the first begin on {since}; give earlier ones", f"{day} 没有浮动系数：首个版本自 {since} 起；请补充更早的版本"))
+    if factors and period not in factors[-1]:
+        raise TariffError(where="factors", problem=Words(f"no factor for '{period}' on {day}", f"{day} 没有“{period}”时段的系数"))
     return factors[-1][period] if factors else Decimal(1)
 
 
@@ -241,13 +290,20 @@ def totals(tariff: Tariff, start_ms: NDArray[np.int64], end_ms: NDArray[np.int64
 
     Returns:
         (accounts, groups) kWh, and (month, period, a day in it) of each group.
+
+    Raises:
+        InputError: no interval, intervals that overlap, another number of columns; energy is the caller's: NaN gives NaN.
     """
-    cut = pieces(tariff, int(start_ms[0]), int(end_ms[-1]))
-    (piece, interval), share = _split(cut, np.asarray(start_ms, np.int64), np.asarray(end_ms, np.int64))
+    start, end = _grid("totals", tariff, start_ms, end_ms)
+    kwh = numbers("totals", "kwh", kwh, (None, len(start)), UNJUDGED)
+    if not len(start):
+        raise InputError(name="totals", field="start_ms", problem=Words("no interval", "没有时段"))
+    cut = pieces(tariff, int(start[0]), int(end[-1]))
+    (piece, interval), share = _split(cut, start, end)
     months, regime = cut.months(), regimes(tariff, cut.days)[cut.day]
     key = (months * (int(regime.max()) + 1) + regime) * len(PERIODS) + cut.period
     groups, of_piece = np.unique(key, return_inverse=True)
-    place = np.zeros((len(start_ms), len(groups)))
+    place = np.zeros((len(start), len(groups)))
     np.add.at(place, (interval, of_piece[piece]), 1.0 if share is None else share)
     first = [int(np.argmax(of_piece == g)) for g in range(len(groups))]
     return kwh @ place, [(_month(int(months[w])), PERIODS[int(cut.period[w])], cut.days[int(cut.day[w])]) for w in first]
@@ -256,13 +312,25 @@ def totals(tariff: Tariff, start_ms: NDArray[np.int64], end_ms: NDArray[np.int64
 def price_array(tariff: Tariff, start_ms: int, steps: int, step_h: float, *, used: Mapping[str, Decimal] | None = None) -> Array:
     """Yuan/kWh a step for the optimiser: components, market curves, and the bracket that the counters stand in now.
 
+    Args:
+        tariff: the tariff.
+        start_ms: UTC milliseconds where the first step begins.
+        steps: how many.
+        step_h: length of a step.
+        used: kWh counted so far by each bracket, as of `rate`.
+
     Raises:
-        TariffError: a market curve has no price for a day.
+        TariffError: a component or a market curve has no price for a day.
+        InputError: a time, number or length of steps that cannot be, a counter of an unknown bracket.
     """
-    length = round(step_h * 3_600_000)
+    one_of("price_array", "tariff", tariff, (Tariff,))
+    start_ms = int(number("price_array", "start_ms", start_ms, Number(0, _LATEST_MS, whole=True)))
+    steps = int(number("price_array", "steps", steps, Number(1, 1e6, whole=True)))
+    length = round(number("price_array", "step_h", step_h, Number(1e-3, 24)) * 3_600_000)
+    used = _counters("price_array", tariff, used)
     cut = pieces(tariff, start_ms, start_ms + steps * length)
     each = np.array([float(sum((price(tariff, c, cut.days[int(cut.day[k])], PERIODS[int(cut.period[k])]) for c in tariff.components if c.curve is None), Decimal(0))
-                           + _bracket_now(tariff, cut.days[int(cut.day[k])], PERIODS[int(cut.period[k])], used or {})) for k in range(len(cut.period))])
+                           + _bracket_now(tariff, cut.days[int(cut.day[k])], PERIODS[int(cut.period[k])], used)) for k in range(len(cut.period))])
     integral = np.r_[0.0, np.cumsum(each * np.diff(cut.edges))]
     edges = start_ms + length * np.arange(steps + 1)
     summed = np.interp(edges, cut.edges, integral)
@@ -284,21 +352,36 @@ def demand_kw(start_ms: NDArray[np.int64], kwh: Array, length_ms: int, *, minute
     """Maximum demand: the highest mean over `minutes`, of intervals of one length without holes.
 
     Raises:
-        ValueError: the mean's length is not a whole number of intervals.
+        InputError: the mean's length is not a whole number of intervals; arrays of other lengths; energy that is not a number (a hole is no zero: fill it by the contract's rule).
     """
+    minutes, length_ms = int(number("demand_kw", "minutes", minutes, Number(1, DAY, whole=True))), int(number("demand_kw", "length_ms", length_ms, Number(1, DAY * MINUTE_MS, whole=True)))
+    kwh = numbers("demand_kw", "kwh", kwh)
+    start = numbers("demand_kw", "start_ms", start_ms, (len(kwh),), Number(0, _LATEST_MS, whole=True)).astype(np.int64)
+    if (np.diff(start) != length_ms).any():
+        raise InputError(name="demand_kw", field="start_ms", problem=Words(f"a hole or another length than {length_ms} ms after interval {int(np.argmax(np.diff(start) != length_ms))}",
+                                                                          f"第 {int(np.argmax(np.diff(start) != length_ms))} 个时段之后有缺口，或长度不是 {length_ms} 毫秒"))
     if (minutes * MINUTE_MS) % length_ms:
         if length_ms % (minutes * MINUTE_MS):
-            raise ValueError(f"{minutes} min is not a whole number of intervals")
+            raise InputError(name="demand_kw", field="minutes", problem=Words(f"{minutes} min is not a whole number of intervals of {length_ms} ms", f"{minutes} 分钟不是 {length_ms} 毫秒时段的整数倍"))
         return float(np.max(kwh, initial=0.0)) * 3_600_000 / length_ms
     width = minutes * MINUTE_MS // length_ms
+    if len(kwh) < width:
+        return 0.0
     sums = np.convolve(kwh, np.ones(width), "valid")
     if not sliding:
-        sums = sums[(np.asarray(start_ms)[:len(sums)] // length_ms) % width == 0]
+        sums = sums[(start[:len(sums)] // length_ms) % width == 0]
     return float(np.max(sums, initial=0.0)) * 60 / minutes
 
 
 def power_factor_share(factor: Decimal, standard: Decimal) -> Decimal:
-    """Share added to (or taken from) the adjusted charges by the power factor, both to two places (rule of 1983)."""
+    """Share added to (or taken from) the adjusted charges by the power factor, both to two places (rule of 1983).
+
+    Raises:
+        InputError: a factor outside [0, 1], or a standard other than 0.80, 0.85, 0.90.
+    """
+    factor, standard = money("power_factor_share", "factor", factor, Number(0, 1)), money("power_factor_share", "standard", standard, Number(0, 1))
+    if standard not in [Decimal(k) / 100 for k in _ABOVE]:
+        raise InputError(name="power_factor_share", field="standard", problem=Words(f"{standard} is none of 0.80, 0.85, 0.90", f"{standard} 不是 0.80、0.85、0.90 之一"))
     hundredths = int(((factor - standard) * 100).to_integral_value(ROUND_HALF_UP))
     if hundredths >= 0:
         each, most = _ABOVE[int(standard * 100)]
@@ -309,8 +392,12 @@ def power_factor_share(factor: Decimal, standard: Decimal) -> Decimal:
 
 
 def fen(amount: Decimal) -> Decimal:
-    """Rounded half up to the fen."""
-    return amount.quantize(FEN, ROUND_HALF_UP)
+    """Rounded half up to the fen.
+
+    Raises:
+        InputError: no finite Decimal.
+    """
+    return money("fen", "amount", amount).quantize(FEN, ROUND_HALF_UP)
 
 
 def _dec(kwh: float) -> Decimal:

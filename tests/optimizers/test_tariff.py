@@ -26,7 +26,7 @@ DOCUMENT: dict[str, Any] = {
         {"season": {"from": "12-15", "to": "01-20"}, "days": ["workday"], "periods": [["00:00", "12:00", "valley"], ["12:00", "12:01", "sharp"], ["12:01", "24:00", "peak"]]}],
     "factors": [{"periods": {"sharp": "2", "peak": "1.5", "flat": "1", "valley": "0.5"}}, {"from": "2026-01-11", "periods": {"sharp": "2", "peak": "1.6", "flat": "1", "valley": "0.4"}}],
     "components": [{"key": "energy", "factors": True, "prices": [{"yuan": "0.4"}, {"from": "2026-02-01", "yuan": "0.45"}]}, {"key": "funds", "prices": [{"yuan": "0.0312"}]},
-                   {"key": "heat", "prices": [{"from": "2026-01-05", "season": {"from": "11-01", "to": "03-31"}, "yuan": "-0.01"}]}],
+                   {"key": "heat", "prices": [{"yuan": "0"}, {"from": "2026-01-05", "season": {"from": "11-01", "to": "03-31"}, "yuan": "-0.01"}]}],
     "brackets": [{"key": "tier", "scope": "month", "steps": [{"up_to": "50", "add": "0"}, {"up_to": "90", "add": "0.05"}, {"add": "0.3"}]},
                  {"key": "night", "scope": "season", "season": {"from": "11-01", "to": "03-31"}, "periods": ["valley"], "steps": [{"up_to": "40", "add": "-0.2"}, {"add": "0"}]}]}
 TEST = parse(DOCUMENT)
