@@ -18,6 +18,9 @@ from protos.batch import Reading, quantise
 from protos.points import Kind, Quality
 
 _EXACT = {Kind.STATE, Kind.ALARM, Kind.COMMAND}
+#: What somebody or something caused is stamped with the second it was seen in, so that no effect stands before its cause; measured values stand on the grid.
+_CAUSED = _EXACT | {Kind.SETPOINT}
+_SECOND_MS = 1000
 
 
 def align(at_ms: int, grid_ms: int) -> int:
@@ -40,7 +43,7 @@ class Sampler:
     Attributes:
         device_id: whose points.
         specs: key -> point.
-        grid_ms: timestamps are multiples of this.
+        grid_ms: timestamps of measured values are multiples of this; those of states, alarms, commands and set-points of a second, where that is finer.
         counts: BAD values by reason ("nan", "range", "bad") and "stale" readings.
     """
 
@@ -59,14 +62,14 @@ class Sampler:
             mono_ms: monotonic time, for silences.
 
         Returns:
-            The readings to spool, at most one per point and grid instant.
+            The readings to spool, at most one per point and instant.
         """
-        stamp = align(at_ms, self.grid_ms)
         out: list[Reading] = []
         for key, raw in values.items():
             spec = self.specs.get(key)
             if spec is None:
                 continue
+            stamp = self._stamp(spec, at_ms)
             judged = self._judge(spec, raw)
             if judged is None:
                 continue
@@ -79,15 +82,18 @@ class Sampler:
 
     def silent(self, at_ms: int, mono_ms: int) -> list[Reading]:
         """The device did not answer: its last values go out once as STALE, then again after every longest silence."""
-        stamp = align(at_ms, self.grid_ms)
         out: list[Reading] = []
         for key, last in self._last.items():
             spec = self.specs[key]
+            stamp = self._stamp(spec, at_ms)
             if stamp != last.at_ms and (last.quality != Quality.STALE or mono_ms - last.mono_ms >= spec.max_silent_s * 1000):
                 self._last[key] = _Last(stamp, mono_ms, last.value, Quality.STALE)
                 self.counts["stale"] += 1
                 out.append(Reading(self.device_id, spec.point.id, stamp, last.value, Quality.STALE))
         return out
+
+    def _stamp(self, spec: PointSpec, at_ms: int) -> int:
+        return align(at_ms, min(self.grid_ms, _SECOND_MS) if spec.point.kind in _CAUSED else self.grid_ms)
 
     def _judge(self, spec: PointSpec, raw: Value) -> tuple[float, int] | None:
         if not math.isfinite(raw.value):

@@ -108,7 +108,7 @@ class Desk:
         if authority not in tuple(Authority) or (kind not in SAFETY and kind not in ("lock", "unlock") and authority < Authority.GRID_ORDER):
             raise CommandValueError(field="authority", value=authority, low=int(Authority.GRID_ORDER), high=int(Authority.SCHEDULE))
         return {"project_id": device.project_id, "device_id": device.id, "point_id": point_id, "agent_id": device.agent_id, "kind": kind, "authority": int(authority), "value": value,
-                "low": low, "high": high, "actor": str(request.get("actor") or ""), "reason": str(request.get("reason") or "")[:500], "work_order": str(request.get("work_order") or "")[:100],
+                "low": low, "high": high, "actor": _people(request), "reason": str(request.get("reason") or "")[:500], "work_order": str(request.get("work_order") or "")[:100],
                 "channel": str(request.get("channel") or "")[:50], "created_ms": now_ms, "deadline_ms": now_ms + int(deadline_s * 1000),
                 "expires_ms": 0 if kind == "lock" else now_ms + int(hold_s * 1000)}
 
@@ -297,6 +297,11 @@ def _given(request: Mapping[str, Any], name: str, default: float) -> float:
     """A number, or the default only where none was given: 0 is a number."""
     number = _number(request, name)
     return default if number is None else number
+
+
+def _people(request: Mapping[str, Any]) -> str:
+    """Who answers for an act: one name, or two joined by " + " as agents read it; no name can pretend to be two."""
+    return " + ".join(name for part in ("actor", "second") if (name := str(request.get(part) or "").replace("+", "＋").strip()))
 
 
 def _number(request: Mapping[str, Any], name: str) -> float | None:

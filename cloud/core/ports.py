@@ -200,6 +200,7 @@ class CommandRequest:
     work_order: str = ""
     idempotency_key: str = ""
     channel: str = "portal"
+    second: str = ""            # the other named person, where an act needs two: another's tag
 
 
 list_ = list  # CommandBus has a method of that name

@@ -150,8 +150,8 @@ class Approvals(Protocol):
         """Store a pending approval; gives its view."""
         ...
 
-    async def consume(self, approval_id: str, operation: Operation, principal: Principal, *, digest: str) -> None:
-        """Use an approval once, for exactly what was approved; refused otherwise."""
+    async def consume(self, approval_id: str, operation: Operation, principal: Principal, *, digest: str) -> str:
+        """Use an approval once, for exactly what was approved, and name who approved it; refused otherwise."""
         ...
 
 
@@ -314,7 +314,7 @@ async def _second_person(request: Request, gate: Gate, row: Operation, principal
     digest = approval_digest(request.method, str(request.url.path), request.url.query, body)
     given = request.headers.get(APPROVAL_HEADER, "")
     if given:
-        await gate.approvals.consume(given, row, principal, digest=digest)
+        request.state.second_person = await gate.approvals.consume(given, row, principal, digest=digest)
         return
     reason = unquote(request.headers.get(REASON_HEADER, ""))[:200]
     raise _PendingError(await gate.approvals.ask(row, principal, digest=digest, target=target_of(request), reason=reason, payload=body.decode(errors="replace")[:4000]))

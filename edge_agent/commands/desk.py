@@ -294,7 +294,9 @@ class Desk:
 
     def _release(self, checked: _Checked, now: Now, _image: Image) -> Entry:
         command = checked.command
-        self._supersede(command.device_id, lambda e: e.point == command.point_id and e.authority == command.authority and e.kind == pb.COMMAND_KIND_HOLD, now.wall_ms)
+        # What made the hold that goes: a set-point, or a start or stop under way, which without it can neither end well nor be proven.
+        makers = {h.command_id for h in self.journal.holds(command.device_id).get(command.point_id, ()) if h.authority == command.authority}
+        self._supersede(command.device_id, lambda e: e.id in makers or (e.point == command.point_id and e.authority == command.authority and e.kind == pb.COMMAND_KIND_HOLD), now.wall_ms)
         self.journal.drop_hold(command.device_id, command.point_id, command.authority)
         return _entry(command, checked.digest, pb.STAGE_VERIFIED)
 

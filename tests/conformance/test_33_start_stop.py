@@ -85,6 +85,28 @@ async def test_lockout_refuses_every_remote_start_until_its_holder_removes_it(re
 
 
 @POINT
+async def test_two_named_persons_take_off_anothers_tag(real: Real) -> None:
+    device = real.rigs[0].devices[1]
+    async with real.client(Role.ENGINEER) as holder, real.client(Role.OPERATOR) as asker, real.client(Role.DISPATCHER) as second:
+        await online(holder, real.rigs[0].agent_id)
+        assert (await ended(holder, await send(holder, device, "lock")))["state"] == "verified"
+        alone = await ended(asker, await send(asker, device, "unlock"))
+        assert (alone["state"], alone["code"]) == ("refused", "tag"), "one other person is not enough"
+        body, key = {"device_id": device, "reason": "holder fell ill"}, {"Idempotency-Key": uuid.uuid4().hex}
+        asked = await asker.post("/commands/remove-tag", json=body, headers=key)
+        assert asked.status_code == 202
+        approval = {"X-Kang-Approval": asked.json()["approval"]["id"]}
+        assert (await asker.post("/commands/remove-tag", json=body, headers=key | approval)).json()["code"] == "E-APPROVAL", "nobody approved it yet"
+        assert (await second.post(f"/approvals/{approval['X-Kang-Approval']}", json={"approve": True, "reason": "seen on site"})).json()["state"] == "approved"
+        view = await ended(asker, await asker.post("/commands/remove-tag", json=body, headers=key | approval))
+        assert view["state"] == "verified", (view["state"], view["code"], view["detail"], view["actor"], view["steps"])
+        assert len(view["actor"].split(" + ")) == 2, "both answer for it by name"
+        started = await send(asker, device, "start")
+        assert started.status_code == 202, "the verified unlock counts at once, whatever the last heartbeat said"
+        assert (await ended(asker, started))["state"] == "verified"
+
+
+@POINT
 async def test_higher_authority_wins_and_an_emergency_stop_is_never_refused(real: Real) -> None:
     agent = real.rigs[0]
     device = agent.devices[2]

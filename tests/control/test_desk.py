@@ -90,6 +90,13 @@ def test_the_same_key_gives_the_same_command_and_another_request_with_it_is_refu
         desk.submit(wish(idempotency_key="k", value=51.0), 5)
 
 
+def test_two_persons_are_named_and_no_name_can_pretend_to_be_two(desk: Desk) -> None:
+    both, _ = desk.submit(wish(kind="unlock", point_id=0, value=None, actor="li", second="wang"), 0)
+    alone, _ = desk.submit(wish(kind="unlock", point_id=0, value=None, actor="li + wang"), 1)
+    assert both["actor"] == "li + wang"
+    assert "+" not in alone["actor"]
+
+
 def test_a_newer_wish_of_the_same_authority_supersedes_one_that_still_waits(desk: Desk) -> None:
     old, _ = desk.submit(wish(), 0)
     new, superseded = desk.submit(wish(value=51.0), 1)

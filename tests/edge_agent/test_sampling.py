@@ -39,6 +39,18 @@ def test_small_moves_are_silent_until_the_longest_silence():
     assert one(s, "leaving_temp", 60.2, 10 + spec.max_silent_s)
 
 
+def test_an_effect_is_never_stamped_more_than_a_second_before_its_cause():
+    s = sampler()
+    one(s, "leaving_temp_setpoint", 50, 0)
+    (effect,) = one(s, "leaving_temp_setpoint", 60, 3.4)  # written at 3.2 s, looked at on purpose between two instants of the grid
+    assert effect.at_ms == T0 + 3000
+    (back,) = one(s, "leaving_temp_setpoint", 50, 4.1)
+    assert back.at_ms == T0 + 4000
+    stale = s.silent(T0 + 4900, 4900)
+    assert not stale, "nothing is stamped twice"
+    assert [r.at_ms for r in s.silent(T0 + 7000, 7000)] == [T0 + 7000], "and never before what was said already"
+
+
 def test_a_state_is_reported_the_moment_it_changes():
     s = sampler()
     assert one(s, "run_state", 0, 0)

@@ -86,6 +86,27 @@ async def resolve(command_id: str, body: Resolution, who: Annotated[Principal, o
     return _named(given, await given.commands.resolve(command_id, verified=body.verified, actor=who.name, reason=body.reason))
 
 
+class Tag(BaseModel):
+    """A lockout that its holder cannot take off: two named persons do."""
+
+    model_config = ConfigDict(strict=True, allow_inf_nan=False, extra="forbid")
+
+    device_id: Whole
+    reason: Line = Field(min_length=2, max_length=200)
+
+
+@api.post("/commands/remove-tag", status_code=202)
+async def remove_tag(body: Tag, key: Key, request: Request, who: Annotated[Principal, operation("remote_control.tag.remove")], given: Given) -> dict[str, Any]:
+    """Take off another person's lockout (摘除他人挂牌): the asker and who approved it answer for it by name; the agent checks that there are two.
+
+    The first call gives 202 with `approval`, which another person decides; then the same call with its id in `X-Kang-Approval` sends it.
+    """
+    device = given.device(who, body.device_id)
+    request.state.target = f"{device.code} unlock"
+    return _named(given, await given.commands.submit(CommandRequest(
+        device.project_id, device.id, "unlock", authority=int(Authority.LOCKOUT), actor=who.name, second=request.state.second_person, reason=body.reason, idempotency_key=key)))
+
+
 class Emergency(BaseModel):
     """A safety act on a device."""
 
@@ -120,6 +141,8 @@ def _safety(request: Request, given: Services, who: Principal, body: Emergency, 
 async def _checked(given: Services, who: Principal, body: Wish, key: str) -> tuple[CommandRequest, DeviceInfo, dict[str, Any] | None]:
     device = given.device(who, body.device_id)
     heard = by_device(await given.live.agents(device.project_id)).get(device.id)
+    if heard is not None and heard.get("locked_out"):
+        heard = service.after_unlock(heard, await given.commands.list(project_id=device.project_id, device_id=device.id, limit=5))
     wish = body.of(device, who, key)
     return service.check(wish, device, given.directory.template(device.template) or {}, heard), device, heard
 

@@ -9,6 +9,8 @@ OPERATIONS = (
     Operation("remote_control.command.preview", "预演远程控制", "Preview a command", STAFF | {Role.RESIDENT}, label="control"),
     Operation("remote_control.command.submit", "下发远程控制", "Send a command", STAFF | {Role.RESIDENT}, changes=True, label="control", level="notice",
               factor_s=STEP_UP_S, priority=1),
+    Operation("remote_control.tag.remove", "摘除他人挂牌", "Remove another person's lockout", STAFF, changes=True, label="control", level="warning", factor_s=STEP_UP_S, two_person=True,
+              approvers=STAFF, priority=1),
     Operation("remote_control.command.resolve", "核实结果未知的控制", "Resolve an unknown command", STAFF, changes=True, label="control",
               level="warning", factor_s=STEP_UP_S, priority=1),
     Operation("remote_control.emergency.stop", "紧急停机", "Emergency stop", STAFF, changes=True, label="control", level="warning", safety=True, priority=0),

@@ -70,6 +70,17 @@ def check(request: CommandRequest, device: DeviceInfo, document: Mapping[str, An
     return dataclasses.replace(request, kind="pulse") if write.pulse else _with_hold(request)
 
 
+def after_unlock(heard: Mapping[str, Any], commands: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
+    """What was heard of a locked device, less the tag where an unlock was verified since: the next heartbeat only repeats it.
+
+    Args:
+        heard: the device's state, with `agent_heard_ms`.
+        commands: the device's newest commands.
+    """
+    ended = max((step["at_ms"] for c in commands if c["kind"] == "unlock" for step in c["steps"] if step["state"] == "verified"), default=0)
+    return {**heard, "locked_out": bool(heard.get("locked_out")) and ended <= int(heard.get("agent_heard_ms") or 0)}
+
+
 def preview(request: CommandRequest, device: DeviceInfo, heard: Mapping[str, Any] | None, now_ms: int) -> dict[str, Any]:
     """What would come of a checked request, by the holders last heard.
 

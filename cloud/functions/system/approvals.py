@@ -12,17 +12,39 @@ from collections.abc import Callable
 from typing import Any
 
 from sqlalchemy import func, or_, select, update
-from sqlalchemy.orm import aliased
+from sqlalchemy.orm import Session, aliased
 
 from cloud.functions.system.errors import ApprovalError, SelfError
 from cloud.functions.system.people_tables import Approval
 from cloud.functions.system.tables import User
 from cloud.ledger import Ledger
+from cloud.security import audit
 from cloud.security.guard import ForbiddenError, NotFoundError
 from cloud.security.operations import Operation, OperationTable, Principal
 
 DEADLINE_S = 1800
 _MOST_PENDING = 50
+
+
+def withdraw(session: Session, digest: str, *, at_ms: int, by: str, why: str) -> list[str]:
+    """End what still waits, or was approved and not used, with the act it was asked for; in the caller's transaction, a row in the log for each.
+
+    Args:
+        session: the transaction that ends the act.
+        digest: of the call that the approvals are bound to.
+        at_ms: UTC milliseconds.
+        by: who ended the act.
+        why: what became of it.
+
+    Returns:
+        Ids of those withdrawn.
+    """
+    found = list(session.scalars(update(Approval).where(Approval.digest == digest, Approval.state.in_(("pending", "approved"))).values(
+        state="withdrawn", decided_ms=at_ms, decision=why[:200]).returning(Approval.id)))
+    for approval_id in found:
+        audit.record(session, "system.approval.withdraw", at_ms=at_ms, target=f"approvals {approval_id} withdraw", object_=f"approval/{approval_id}", after={"state": "withdrawn"}, level="notice", operator=by,
+                     detail={"why": why})
+    return found
 
 
 class ApprovalService:
@@ -82,21 +104,23 @@ class ApprovalService:
             raise ApprovalError(reason_zh="已被处理或已过期限", reason_en="it was decided already, or its deadline has passed")
         return next(r for r in self.rows(who, table) if r["id"] == approval_id)
 
-    async def consume(self, approval_id: str, operation: Operation, principal: Principal, *, digest: str) -> None:
-        """Use an approval once, by its asker, for exactly what was approved.
+    async def consume(self, approval_id: str, operation: Operation, principal: Principal, *, digest: str) -> str:
+        """Use an approval once, by its asker, for exactly what was approved; gives the account name of who approved.
 
         Raises:
             ApprovalError: otherwise.
         """
-        await asyncio.to_thread(self._consume, approval_id, operation, principal, digest)
+        return await asyncio.to_thread(self._consume, approval_id, operation, principal, digest)
 
-    def _consume(self, approval_id: str, operation: Operation, principal: Principal, digest: str) -> None:
+    def _consume(self, approval_id: str, operation: Operation, principal: Principal, digest: str) -> str:
         with self._ledger.write() as session:
             done = session.execute(update(Approval).where(
                 Approval.id == approval_id, Approval.state == "approved", Approval.deadline_ms > self._now(), Approval.requester_id == principal.user_id,
-                Approval.operation == operation.name, Approval.digest == digest).values(state="used").returning(Approval.id)).scalar_one_or_none()
-        if done is None:
+                Approval.operation == operation.name, Approval.digest == digest).values(state="used").returning(Approval.decided_by_id)).scalar_one_or_none()
+            approver = session.scalar(select(User.name).where(User.id == done))
+        if approver is None:
             raise ApprovalError(reason_zh="该批准不存在、未批准、已用过、已过期，或与所批准的内容不一致", reason_en="it does not exist, is not approved, was used, has expired, or is for something else")
+        return str(approver)
 
     def rows(self, who: Principal, table: OperationTable, *, limit: int = 200) -> list[dict[str, Any]]:
         """What `who` asked for or may decide, newest first."""

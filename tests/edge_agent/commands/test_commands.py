@@ -206,6 +206,16 @@ def test_release_gives_the_actuator_back(bench):
     assert bench.plant.values["leaving_temp_setpoint"] == 50.0
 
 
+def test_a_stop_whose_hold_is_released_is_over_at_once(tmp_path):
+    bench = Bench(tmp_path / "j.db", "circulation_pump_modbus", pump(run_state=1, enable_command=1, speed=80, speed_setpoint=80))
+    bench.cycle()
+    stop = bench.do("stop", seconds=1)
+    assert bench.stage(stop) in ("received", "executing")
+    assert bench.stage(bench.do("release", "speed_setpoint")) == "verified"
+    assert bench.stage(stop) == "superseded:superseded"
+    assert bench.journal.holds(1) == {}
+
+
 def test_holds_survive_a_restart_and_are_asserted_again(bench):
     bench.do("hold", "leaving_temp_setpoint", 60.0)
     bench.plant.values["leaving_temp_setpoint"] = 45
