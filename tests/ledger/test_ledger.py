@@ -16,8 +16,8 @@ import cloud.functions.devices.tables as devices
 import cloud.functions.economic_operation.tables
 import cloud.functions.interfaces.tables
 import cloud.functions.remote_control.tables
-import cloud.functions.system.dialogue_tables
-import cloud.functions.system.tables  # noqa: F401 - registers its tables
+import cloud.functions.system.dialogue_tables  # noqa: F401 - registers its tables
+from cloud.functions.system.tables import User
 from cloud.ledger import (
     Base,
     Ledger,
@@ -112,3 +112,15 @@ def test_a_second_opening_sees_the_first_ones_rows(ledger: Ledger, tmp_path: Pat
     with other.read() as session:
         assert session.get(devices.Region, "bj") is not None
     other.close()
+
+
+def test_an_approval_may_be_withdrawn_and_still_needs_two_persons(ledger: Ledger) -> None:
+    row = ("INSERT INTO approval (id, operation, target, payload, digest, reason, requester_id, created_ms, deadline_ms, state, decided_by_id, decision)"
+           " VALUES (:id, 'o', '', '', '', '', 1, 0, 0, :state, :by, '')")
+    with ledger.write() as session:
+        session.add(User(id=1, name="one", display_name="one", project_ids=None, device_ids=None, created_ms=0))
+        session.flush()
+        session.execute(text(row), {"id": "a", "state": "withdrawn", "by": None})
+    for state, by in (("forgotten", None), ("approved", 1)):
+        with pytest.raises(IntegrityError), ledger.write() as session:
+            session.execute(text(row), {"id": "b", "state": state, "by": by})

@@ -15,6 +15,7 @@ from cloud.functions.devices.errors import TemplateError
 from cloud.functions.devices.service import DeviceService, NewDevice
 from cloud.functions.remote_control.batches import BatchService, dangerous
 from cloud.functions.remote_control.runner import BatchRunner
+from cloud.functions.system import approvals
 from cloud.ledger import Ledger
 from cloud.security.operations import Role
 from protos.points import BY_KEY
@@ -152,6 +153,42 @@ async def test_what_is_not_sent_can_be_cancelled_and_stays_unsent(site: Site, op
     assert (await operator.post(f"command-batches/{made['id']}/cancel")).json()["code"] == "E-BATCH-STATE"
 
 
+async def test_the_approval_of_a_batch_ends_with_it(site: Site, operator: httpx.AsyncClient, sign_in: SignIn) -> None:
+    engineer, auditor = await sign_in("engineer"), await sign_in("auditor")
+    waits, agreed = [(await send(operator, wish(rooms(site, 21), reason=reason))).json() for reason in ("first", "second")]
+    assert (await engineer.post(f"approvals/{agreed['approval_id']}", json={"approve": True})).status_code == 200
+    assert (await engineer.get("approvals/waiting")).json() == {"waiting": 1}
+    for batch in (waits, agreed):
+        assert (await operator.post(f"command-batches/{batch['id']}/cancel")).json()["state"] == "cancelled"
+        shown = next(a for a in (await engineer.get("approvals")).json() if a["id"] == batch["approval_id"])
+        assert (shown["state"], shown["decidable"]) == ("withdrawn", False) and batch["id"] in shown["decision"]
+        assert (await engineer.post(f"approvals/{batch['approval_id']}", json={"approve": True})).json()["code"] == "E-APPROVAL"
+        assert (await operator.post(f"command-batches/{batch['id']}/release", headers={"X-Kang-Approval": batch["approval_id"]})).json()["code"] == "E-APPROVAL"
+        told = (await auditor.get("audit", params={"name": "system.approval.withdraw", "about": f"approval/{batch['approval_id']}"})).json()
+        assert [(r["operator"], r["result"]) for r in told] == [("operator", "done")]
+    assert (await engineer.get("approvals/waiting")).json() == {"waiting": 0}
+    assert site.commands.requests == []
+
+
+async def test_nobody_is_asked_about_a_batch_that_was_not_taken_or_has_ended(site: Site, operator: httpx.AsyncClient, sign_in: SignIn) -> None:
+    engineer, devices, key = await sign_in("engineer"), rooms(site, 22), uuid.uuid4().hex
+    made = (await send(operator, wish(devices[:21]), key)).json()
+    assert (await engineer.post(f"approvals/{made['approval_id']}", json={"approve": False, "reason": "no"})).status_code == 200
+    for other in (wish(devices[:21], value=18.0), wish(devices[1:])):  # the same key, other content, as many devices
+        assert (await send(operator, other, key)).json()["code"] == "E-BATCH"
+    assert [a["id"] for a in (await engineer.get("approvals")).json()] == [made["approval_id"]], "an approval of one batch cannot be shown under the words of another"
+    assert (await operator.post(f"command-batches/{made['id']}/cancel")).status_code == 200
+    assert (await send(operator, wish(devices[:21]), key)).json()["state"] == "cancelled"
+    assert (await engineer.get("approvals/waiting")).json() == {"waiting": 0}
+
+
+async def test_a_batch_nobody_can_be_asked_about_does_not_wait(site: Site, operator: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(approvals, "_MOST_PENDING", 1)
+    assert (await send(operator, wish(rooms(site, 21)))).status_code == 202
+    assert (await send(operator, wish(rooms(site, 21)))).json()["code"] == "E-APPROVAL"
+    assert [r["state"] for r in (await operator.get("command-batches", params={"sort": "state"})).json()["rows"]] == ["cancelled", "pending"]
+
+
 async def test_after_a_failure_the_rest_is_stopped_and_what_was_done_is_put_back(site: Site, operator: httpx.AsyncClient, clock: Clock) -> None:
     held, free, bad = rooms(site)
     site.live.device_states[held] = {"holders": [{"point_id": SETPOINT, "authority": 5, "value": 22.0, "until_ms": clock() + 7_200_000, "holder": "engineer", "reason": "guests", "command_id": ""}]}
@@ -219,6 +256,23 @@ async def test_the_list_is_filtered_sorted_paged_exported_and_kept_to_ones_proje
         answer = await (narrow.get(f"command-batches/{path}") if body is None else narrow.post(f"command-batches/{path}", json=body))
         assert answer.json()["code"] == "E-NOT-FOUND"
     assert ids[0] not in (await narrow.get("command-batches/export")).text
+
+
+async def test_figures_of_a_batch_are_of_what_one_may_see(site: Site, operator: httpx.AsyncClient, sign_in: SignIn) -> None:
+    mine, others = rooms(site, 2), rooms(site, 21, "liulin")
+    made = (await send(operator, wish([*mine, *others]))).json()
+    whole = made["devices"], made["kw"], made["counts"]
+    assert (whole[0], whole[2], made["state"]) == (23, {"waiting": 23}, "pending")
+    site.sessions.register_user("narrow", "narrow", [Role.ENGINEER], project_ids=[site.projects["cuihu"]])
+    narrow = await sign_in("narrow")
+    page, one = (await narrow.get("command-batches")).json(), (await narrow.get(f"command-batches/{made['id']}")).json()
+    kw = sum(d.rated_kw for k in mine if (d := site.directory.device(k)) is not None)
+    for view in (page["rows"][0], one):
+        assert (view["devices"], view["kw"], view["counts"]) == (2, kw, {"waiting": 2})
+        assert view["second"] and not any("23" in str(s) for s in view["second"])
+    assert page["total"] == 1 and [i["device_id"] for i in one["items"]] == mine
+    seen = (await operator.get("command-batches")).json()["rows"][0]
+    assert (seen["devices"], seen["kw"], seen["counts"]) == whole and "23" in seen["second"][0]["en"]
 
 
 async def test_a_restart_in_the_middle_goes_on_and_sends_nothing_twice(site: Site, operator: httpx.AsyncClient, ledger: Ledger, clock: Clock) -> None:

@@ -11,12 +11,15 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from sqlalchemy import and_, func, or_, select, update
+from sqlalchemy.orm import Session
 
 from cloud.core.ports import CommandRequest, DeviceInfo
 from cloud.functions.remote_control.errors import BatchError, BatchSizeError, BatchStateError
 from cloud.functions.remote_control.tables import CommandBatch, CommandBatchItem
+from cloud.functions.system.approvals import withdraw
 from cloud.ledger import Ledger
 from cloud.security import audit
+from cloud.security.guard import approval_digest
 from cloud.security.operations import Principal
 from protos.points import BY_ID
 
@@ -79,15 +82,21 @@ def batch_id(who: int, key: str) -> str:
     return hashlib.sha256(f"{who}\0{key}".encode()).hexdigest()[:32]
 
 
+def release_digest(identity: str) -> str:
+    """What a second person's approval of a batch is bound to: the call that carries it out."""
+    return approval_digest("POST", f"/api/v1/command-batches/{identity}/release", "", b"")
+
+
 class BatchService:
     """Keeps batches."""
 
     def __init__(self, ledger: Ledger, now: Callable[[], int]) -> None:
         self._ledger, self._now = ledger, now
 
-    def create(self, identity: str, requests: Sequence[CommandRequest], wish: Mapping[str, Any], who: Principal, *, kw: float, second: Sequence[Mapping[str, str]] = (), approval_id: str | None = None,
-               start_ms: int = 0, of: str | None = None, kind: str = "") -> dict[str, Any]:
+    def create(self, identity: str, requests: Sequence[CommandRequest], wish: Mapping[str, Any], who: Principal, *, kw: float, second: Sequence[Mapping[str, str]] = (), start_ms: int = 0, of: str | None = None, kind: str = "") -> dict[str, Any]:
         """Store a batch with its audit row; the same identity again gives the one there is.
+
+        One that needs a second person waits until `lay_before` names the approval asked for it: nobody is asked about what was not taken.
 
         Raises:
             BatchSizeError: no device, too many, or one twice.
@@ -101,12 +110,13 @@ class BatchService:
         with self._ledger.write() as session:
             known = session.get(CommandBatch, identity)
             if known is not None:
-                if known.wish != dict(wish) or known.devices != len(requests) or known.reason != first.reason:
+                items = () if of else session.scalars(select(CommandBatchItem).where(CommandBatchItem.batch_id == identity).order_by(CommandBatchItem.n)).all()
+                if known.wish != dict(wish) or known.devices != len(requests) or known.reason != first.reason or [(i.device_id, i.wish) for i in items] != [(r.device_id, {f: getattr(r, f) for f in _FIELDS}) for r in requests if not of]:
                     raise BatchError(reason_zh="幂等键已用于另一批控制，请使用新的键", reason_en="the idempotency key was used for another batch; use a new one")
             else:
                 session.add(CommandBatch(
                     id=identity, state="pending" if second else "running", kind=kind or first.kind, point_id=first.point_id, wish=dict(wish), reason=first.reason, actor_id=who.user_id, actor=who.name[:60],
-                    authority=first.authority, devices=len(requests), kw=kw, second=[dict(s) for s in second], approval_id=approval_id, of=of, created_ms=now, start_ms=max(now, start_ms)))
+                    authority=first.authority, devices=len(requests), kw=kw, second=[dict(s) for s in second], of=of, created_ms=now, start_ms=max(now, start_ms)))
                 session.flush()
                 session.add_all(CommandBatchItem(batch_id=identity, n=n, project_id=r.project_id, device_id=r.device_id, wish={f: getattr(r, f) for f in _FIELDS}) for n, r in enumerate(requests))
                 session.flush()
@@ -114,6 +124,20 @@ class BatchService:
                              after={"wish": dict(wish), "devices": [r.device_id for r in requests], "reason": first.reason}, level="notice", operator=who.name,
                              detail={"devices": len(requests), "kw": kw, "kind": kind or first.kind, "second": bool(second)})
         return self.batch(identity)
+
+    def lay_before(self, identity: str, approval_id: str) -> dict[str, Any]:
+        """Name the approval that a waiting batch waits for; an approval asked for one that has ended meanwhile ends too."""
+        with self._ledger.write() as session:
+            row = session.get(CommandBatch, identity)
+            if row is not None and row.state == "pending":
+                row.approval_id = approval_id
+            elif row is not None and row.state == "cancelled":
+                self._end_approvals(session, row)
+        return self.batch(identity)
+
+    def _end_approvals(self, session: Session, row: CommandBatch) -> None:
+        by = row.cancelled_by or "-"
+        withdraw(session, release_digest(row.id), at_ms=self._now(), by="platform" if by == "-" else by, why=f"command_batch/{row.id} {row.state}")
 
     def batch(self, identity: str) -> dict[str, Any]:
         """One batch with its devices.
@@ -127,7 +151,7 @@ class BatchService:
                 raise KeyError(identity)
             items = session.scalars(select(CommandBatchItem).where(CommandBatchItem.batch_id == identity).order_by(CommandBatchItem.n)).all()
             restored = session.scalars(select(CommandBatch.id).where(CommandBatch.of == identity)).first()
-            return {**_view(row), "items": [_item(i) for i in items], "counts": _counted((i.state, 1) for i in items), "restored_by": restored}
+            return {**_view(row), "items": [_item(i) for i in items], "counts": counted((i.state, 1) for i in items), "restored_by": restored}
 
     def rows(self, *, projects: Sequence[int] | None, state: str = "", kind: str = "", text: str = "", sort: str = "-created_ms", limit: int = 50, offset: int = 0) -> tuple[int, list[dict[str, Any]]]:
         """(how many, those asked for) of batches that touch one of `projects` (None = all), without their devices."""
@@ -144,11 +168,11 @@ class BatchService:
         with self._ledger.read() as session:
             total = session.scalar(select(func.count()).select_from(asked.subquery())) or 0
             found = session.scalars(asked.order_by(column.desc() if sort.startswith("-") else column, CommandBatch.id).limit(limit).offset(offset)).all()
-            counted: dict[str, list[tuple[str, int]]] = {}
+            ends: dict[str, list[tuple[str, int]]] = {}
             for identity, end, n in session.execute(select(CommandBatchItem.batch_id, CommandBatchItem.state, func.count()).where(
                     CommandBatchItem.batch_id.in_([r.id for r in found])).group_by(CommandBatchItem.batch_id, CommandBatchItem.state)):
-                counted.setdefault(identity, []).append((end, n))
-            return total, [{**_view(r), "counts": _counted(counted.get(r.id, ()))} for r in found]
+                ends.setdefault(identity, []).append((end, n))
+            return total, [{**_view(r), "counts": counted(ends.get(r.id, ()))} for r in found]
 
     def items_of(self, identities: Sequence[str]) -> list[dict[str, Any]]:
         """The devices of several batches, for export."""
@@ -188,6 +212,7 @@ class BatchService:
             row.cancelled_by = by[:60]
             if row.state == "pending":
                 row.state, row.ended_ms = "cancelled", now
+                self._end_approvals(session, row)
             session.flush()
             audit.record(session, "remote_control.batch.cancel", at_ms=now, target=f"command_batch/{identity}", object_=f"command_batch/{identity}", after={"cancelled_by": by}, level="notice", operator="platform" if by == "-" else by)
             return [c for c in session.scalars(select(CommandBatchItem.command_id).where(and_(
@@ -210,6 +235,7 @@ class BatchService:
             if row is not None and row.state == "running" and ends <= ENDED:
                 row.state = "done" if ends == {"verified"} else "cancelled" if row.cancelled_by not in ("", "-") and ends <= {"verified", "cancelled"} else "failed"
                 row.ended_ms = self._now()
+                self._end_approvals(session, row)
             return row.state if row is not None else ""
 
 
@@ -242,7 +268,8 @@ def restorable(batch: Mapping[str, Any], newest: Mapping[tuple[int, int], str], 
     return back, left
 
 
-def _counted(pairs: Iterable[Sequence[Any]]) -> dict[str, int]:
+def counted(pairs: Iterable[Sequence[Any]]) -> dict[str, int]:
+    """How many devices stand where, of (state, how many)."""
     found: dict[str, int] = {}
     for state, n in pairs:
         found[state] = found.get(state, 0) + int(n)

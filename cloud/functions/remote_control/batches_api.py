@@ -18,13 +18,13 @@ from cloud.functions.devices.state import by_device, holder_view
 from cloud.functions.devices.templates import device_writings
 from cloud.functions.params import Line, Whole
 from cloud.functions.remote_control import service
-from cloud.functions.remote_control.batches import MOST, BatchService, batch_id, rated_kw, second_person
+from cloud.functions.remote_control.batches import MOST, BatchService, batch_id, counted, rated_kw, release_digest, second_person
 from cloud.functions.remote_control.errors import BatchSizeError, CommandRefusedError
 from cloud.functions.remote_control.runner import BatchRunner
 from cloud.functions.remote_control.wishes import Act, Key
 from cloud.functions.services import Services, services
 from cloud.functions.tables_out import CsvResponse, csv_response, local_time
-from cloud.security.guard import NotFoundError, approval_digest, operation, router
+from cloud.security.guard import NotFoundError, operation, router
 from cloud.security.operations import Principal
 from protos.arbitration import Authority
 from protos.errors import KangError
@@ -110,14 +110,17 @@ async def submit(body: BatchWish, key: Key, request: Request, who: Annotated[Pri
     by_id = {d.id: d for d in devices}
     second, kw = second_person(requests, by_id, _documents(given, devices), given.limits), rated_kw(requests, by_id)
     wish = body.model_dump(exclude={"device_ids", "reason"})
-    approval = None
-    if second:
+    made = await asyncio.to_thread(lambda: _service(request).create(identity, requests, wish, who, kw=kw, second=second, start_ms=body.start_ms))
+    if made["state"] == "pending":  # only now: what was refused, or has ended, is laid before nobody
         row = request.app.state.gate.table["remote_control.batch.release"]
         told = {"kind": body.kind, "point": BY_ID[body.point_id].key if body.point_id in BY_ID else None, "value": body.value, "low": body.low, "high": body.high, "hold_s": body.hold_s, "gap_s": body.gap_s,
-                "start_ms": body.start_ms, "on_failure": body.on_failure, "kw": kw, "why": second, "count": len(devices), "devices": [{"code": d.code, "zh": d.name_zh, "en": d.name_en} for d in devices[:TOLD]]}
-        approval = await given.people.approvals.ask(row, who, digest=approval_digest("POST", f"/api/v1/command-batches/{identity}/release", "", b""), target=f"/batches/{identity}", reason=body.reason,
-                                                    payload=json.dumps(told, ensure_ascii=False))
-    made = await asyncio.to_thread(lambda: _service(request).create(identity, requests, wish, who, kw=kw, second=second, approval_id=approval["id"] if approval else None, start_ms=body.start_ms))
+                "start_ms": body.start_ms, "on_failure": body.on_failure, "kw": made["kw"], "why": made["second"], "count": len(devices), "devices": [{"code": d.code, "zh": d.name_zh, "en": d.name_en} for d in devices[:TOLD]]}
+        try:
+            approval = await given.people.approvals.ask(row, who, digest=release_digest(identity), target=f"/batches/{identity}", reason=body.reason, payload=json.dumps(told, ensure_ascii=False))
+        except KangError:  # nobody can be asked, so it waits for nobody
+            await asyncio.to_thread(_service(request).cancel, identity, who.name)
+            raise
+        made = await asyncio.to_thread(_service(request).lay_before, identity, approval["id"])
     if made["state"] == "running":
         _runner(request).start(identity)
     return _shown(given, who, made)
@@ -129,6 +132,11 @@ async def batches(request: Request, who: Sees, given: Given, state: State = "", 
                   offset: Annotated[int, Query(ge=0, le=1_000_000)] = 0) -> dict[str, Any]:
     """Batches in scope: {total, rows}."""
     total, rows = await asyncio.to_thread(lambda: _service(request).rows(projects=_projects(given, who, project_id), state=state, kind=kind, text=text, sort=sort, limit=limit, offset=offset))
+    if who.bounded:
+        of: dict[str, list[dict[str, Any]]] = {}
+        for item in await asyncio.to_thread(_service(request).items_of, [r["id"] for r in rows]):
+            of.setdefault(item["batch_id"], []).append(item)
+        rows = [_within(given, who, r, of.get(r["id"], [])) for r in rows]
     return {"total": total, "offset": offset, "rows": rows}
 
 
@@ -234,8 +242,19 @@ async def _mine(request: Request, who: Principal, batch: str, *, whole: bool = T
     return found
 
 
+def _within(given: Services, who: Principal, batch: dict[str, Any], items: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """A batch as somebody may know it: figures are those of the devices in scope, also where they are told as a reason."""
+    seen = [i for i in items if who.sees_device(i["project_id"], i["device_id"])]
+    if len(seen) == len(items):
+        return batch
+    kw = round(sum(d.rated_kw for i in seen if (d := given.directory.device(i["device_id"])) is not None), 3)
+    second = [{"zh": "批次超出您的数据范围，原因不予列出", "en": "the batch reaches beyond your scope; the reason is not shown"}] if batch["second"] else []
+    return {**batch, "devices": len(seen), "kw": kw, "second": second, "counts": counted((i["state"], 1) for i in seen)}
+
+
 def _shown(given: Services, who: Principal, batch: dict[str, Any]) -> dict[str, Any]:
     items = [i for i in batch["items"] if who.sees_device(i["project_id"], i["device_id"])]
+    batch = _within(given, who, batch, batch["items"])
     return {**batch, "mine": batch["actor_id"] == who.user_id, "items": [{**i, "device": None if (d := given.directory.device(i["device_id"])) is None else _named(d)} for i in items]}
 
 

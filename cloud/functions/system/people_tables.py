@@ -145,7 +145,7 @@ class Approval(Base):
     __tablename__ = "approval"
     __table_args__ = (
         CheckConstraint("decided_by_id IS NULL OR decided_by_id <> requester_id", name="two_persons"),
-        CheckConstraint("state IN ('pending', 'approved', 'refused', 'used')", name="state"))
+        CheckConstraint("state IN ('pending', 'approved', 'refused', 'used', 'withdrawn')", name="state"))
     id: Mapped[str] = mapped_column(String(40), primary_key=True)
     operation: Mapped[str] = mapped_column(String(80))
     target: Mapped[str] = mapped_column(String(200))
