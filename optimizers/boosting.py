@@ -11,7 +11,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from optimizers.forecast import Model, Weather, design, fit, predict
+from optimizers.errors import InputError, Words
+from optimizers.forecast import Model, Weather, design, fit, judged, predict
+from optimizers.rules import KNOWN_OR_NOT, UNJUDGED, Number, number, numbers, one_of
 from optimizers.specification import Array
 
 BINS = 32
@@ -66,8 +68,17 @@ def boost(features: Array, target: Array, *, trees: int = 60, rate: float = 0.1,
         trees: how many.
         rate: share of each tree that is taken.
         least: fewest rows in a leaf.
+
+    Raises:
+        InputError: arrays of other lengths, counts or a rate that are none, not one usable row.
     """
+    features = numbers("boost", "features", features, (None, None), UNJUDGED)
+    target = numbers("boost", "target", target, (len(features),), UNJUDGED)
+    trees, least = int(number("boost", "trees", trees, Number(1, 10_000, whole=True))), int(number("boost", "least", least, Number(1, whole=True)))
+    rate = number("boost", "rate", rate, Number(0, 1, above=True))
     usable = np.isfinite(target) & np.isfinite(features).all(axis=1)
+    if not usable.any():
+        raise InputError(name="boost", field="features", problem=Words("not one row without a hole", "没有一行是完整的"))
     x, rest = features[usable], target[usable].astype(np.float64)
     edges = np.quantile(x, np.arange(1, BINS) / BINS, axis=0).T
     binned = _binned(x, edges)
@@ -104,7 +115,13 @@ def _splits(binned: Bins, rest: Array, node: NDArray[np.int64], count: int, leas
 
 
 def corrected(booster: Booster, features: Array) -> Array:
-    """(rows,) to be added; zero where a feature is missing."""
+    """(rows,) to be added; zero where a feature is missing.
+
+    Raises:
+        InputError: another number of features than it was learnt from.
+    """
+    one_of("corrected", "booster", booster, (Booster,))
+    features = numbers("corrected", "features", features, (None, len(booster.edges)), UNJUDGED)
     known = np.asarray(np.isfinite(features).all(axis=1), np.bool_)
     binned = _binned(np.where(known[:, None], features, 0.0), booster.edges)
     total, rows = np.zeros(len(features)), np.arange(len(features))
@@ -122,6 +139,8 @@ def _binned(x: Array, edges: Array) -> Bins:
 
 def features(model: Model, load: Array, weather: Weather) -> Array:
     """(projects, hours, features): the ridge's design, the hour, and what the ridge says."""
+    load, weather = judged("features", load, weather)
+    one_of("features", "model", model, (Model,))
     x = design(load, weather)
     hour = np.broadcast_to(np.arange(x.shape[1]) % 24, x.shape[:2])
     said = np.einsum("phf,phf->ph", x, model.beta[:, np.arange(x.shape[1]) % 24])
@@ -130,16 +149,23 @@ def features(model: Model, load: Array, weather: Weather) -> Array:
 
 def learn(model: Model, load: Array, weather: Weather, project: int = 0) -> Booster:
     """Trees on what the ridge left over of one project's history."""
+    project = _row(model, project)
     x = features(model, load, weather)[project]
     return boost(x, load[project] - x[:, -1])
 
 
 def predict_boosted(model: Model, booster: Booster, load: Array, weather: Weather, project: int = 0) -> Array:
     """(24,): the ridge's forecast of the last 24 hours of `weather`, corrected; `load` there is not looked at."""
+    project, load = _row(model, project), judged("predict_boosted", load, weather, days=8)[0]
     hidden = load.copy()
     hidden[:, -24:] = np.nan
     said = predict(model, load, weather)[project]
     return np.asarray(np.maximum(0.0, said + corrected(booster, features(model, hidden, weather)[project, -24:])), np.float64)
+
+
+def _row(model: Model, project: int) -> int:
+    one_of("boosting", "model", model, (Model,))
+    return int(number("boosting", "project", project, Number(0, len(model.beta) - 1, whole=True)))
 
 
 def verdict(load: Array, weather: Weather, *, folds: int = FOLDS, fold_days: int = FOLD_DAYS) -> Verdict:
@@ -150,7 +176,13 @@ def verdict(load: Array, weather: Weather, *, folds: int = FOLDS, fold_days: int
         weather: same hours.
         folds: stretches at the end of the history, each predicted from all before it.
         fold_days: length of each.
+
+    Raises:
+        InputError: arrays of other lengths, numbers of folds or days that are none.
+        ForecastError: not a whole day.
     """
+    load = judged("verdict", numbers("verdict", "load", load, rule=KNOWN_OR_NOT)[None], weather, days=1)[0][0]
+    folds, fold_days = int(number("verdict", "folds", folds, Number(1, 100, whole=True))), int(number("verdict", "fold_days", fold_days, Number(1, 1000, whole=True)))
     days = len(load) // 24
     if days < LEAST_DAYS + folds * fold_days:
         return Verdict(False, np.nan, np.nan, -1)

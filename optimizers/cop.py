@@ -12,7 +12,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from optimizers.identification import NotIdentifiedError
+from optimizers.rules import KNOWN_OR_NOT, Number, number, numbers, one_of, refuse
 from optimizers.specification import Array, Performance
+from optimizers.validation import RULES
 
 #: Fewest hours of running, least range (5th to 95th percentile, K) of a temperature whose effect shall be told, greatest uncertainty of the COP itself.
 LEAST_H, LEAST_SOURCE_K, LEAST_SUPPLY_K, LARGEST = 72.0, 5.0, 3.0, 0.08
@@ -54,10 +56,17 @@ def fit_cop(power_kw: Array, heat_kw: Array, source_c: Array, supply_c: Array, s
 
     Raises:
         NotIdentifiedError: too few running hours, a source that never changes, meters that contradict physics, or a COP that stays uncertain.
+        InputError: arrays of other lengths, a step that is none; SpecificationError: `before` cannot be.
     """
+    power_kw = numbers("fit_cop", "power_kw", power_kw, rule=KNOWN_OR_NOT)
+    given = {"heat_kw": heat_kw, "source_c": source_c, "supply_c": supply_c}
+    heat_kw, source_c, supply_c = (numbers("fit_cop", field, values, (len(power_kw),), KNOWN_OR_NOT) for field, values in given.items())
+    step_h = number("fit_cop", "step_h", step_h, Number(0, 24, above=True))
+    one_of("fit_cop", "before", before, (Performance,))
+    refuse("before", before, RULES[Performance])
     known = np.isfinite(power_kw) & np.isfinite(heat_kw) & np.isfinite(source_c) & np.isfinite(supply_c)
     power = np.where(known, power_kw, 0.0)
-    running = known & (power > _RUNNING * float(np.quantile(power, 0.99)))
+    running = known & (power > _RUNNING * float(np.quantile(power, 0.99)) if len(power) else known)
     hours = float(running.sum() * step_h)
     if hours < LEAST_H:
         raise NotIdentifiedError(parameter="cop", problem=f"{hours:.0f} h of running; at least {LEAST_H:.0f} are needed")

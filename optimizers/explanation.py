@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from optimizers.plan import Plan
+from optimizers.rules import Number, number
 from optimizers.shortfall import KINDS, TOLERANCE
 from optimizers.specification import Community, HeatPump, series
 
@@ -99,6 +100,10 @@ def what_if(plan: Plan, community: Community, *, warmer_k: float = 1.0) -> float
         plan: with marginal prices.
         community: its community.
         warmer_k: by how much.
+
+    Raises:
+        InputError: no number of kelvin.
     """
+    warmer_k = number("what_if", "warmer_k", warmer_k, Number(-50, 50))
     more_kw = sum((b.loss_kw_k + (b.mass_loss_kw_k if b.mass_kwh_k > 0 else 0.0)) for b in community.buildings) * warmer_k
     return float(np.sum(plan.heat_price) * community.step_h * more_kw)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from optimizers.boosting import Verdict, verdict
-from optimizers.forecast import LEAST_DAYS, Weather, calibrated, degree_hours, fit, interval, predict, update
+from optimizers.forecast import LEAST_DAYS, Weather, calibrated, degree_hours, fit, interval, judged, predict, update
 from optimizers.specification import Array
 
 HELD_OUT, REFERENCE, RECENT = 28, 28, 14
@@ -62,7 +62,12 @@ def cards(load: Array, weather: Weather, *, boosting: bool = True) -> list[Card]
         load: (projects, hours) whole days of history from hour 0; NaN = missing.
         weather: same hours.
         boosting: ask cross-validation for boosting too (some 0.3 s a project).
+
+    Raises:
+        ForecastError: not a whole day.
+        InputError: arrays of other shapes, a hole in the weather.
     """
+    load, weather = judged("cards", load, weather, days=1)
     projects, days = load.shape[0], load.shape[1] // 24
     thin = days < LEAST_DAYS + HELD_OUT
     held = min(HELD_OUT, days // 3)

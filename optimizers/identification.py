@@ -12,7 +12,8 @@ import numpy as np
 from scipy.linalg import expm
 from scipy.optimize import least_squares
 
-from optimizers.errors import OptimizerError
+from optimizers.errors import OptimizerError, Words
+from optimizers.rules import KNOWN_OR_NOT, Number, number, numbers
 from optimizers.specification import Array, Building
 
 
@@ -63,11 +64,23 @@ def identify(room_c: Array, heat_kw: Array, outdoor_c: Array, sun_kw_m2: Array, 
         largest: largest relative uncertainty of capacity and loss that still counts as known.
 
     Raises:
-        NotIdentifiedError: too little data, too little movement, or parameters that cannot be told apart.
+        NotIdentifiedError: too little data, a hole, too little movement, or parameters that cannot be told apart.
+        InputError: arrays of other lengths, a step, order or limit that is none.
     """
-    steps = len(room_c)
+    room_c = numbers("identify", "room_c", room_c, rule=KNOWN_OR_NOT)
+    steps, step_h = len(room_c), number("identify", "step_h", step_h, Number(0, 24, above=True))
+    order, largest = int(number("identify", "order", order, Number(1, 2, whole=True))), number("identify", "largest", largest, Number(0, 10))
+    given = {"heat_kw": heat_kw, "outdoor_c": outdoor_c, "sun_kw_m2": sun_kw_m2}
+    heat_kw, outdoor_c, sun_kw_m2 = (numbers("identify", field, row, (steps,), KNOWN_OR_NOT) for field, row in given.items())
     if steps * step_h < _LEAST_H:
         raise NotIdentifiedError(parameter="capacity_kwh_k", problem=f"{steps * step_h / 24:.0f} days; at least {_LEAST_H / 24:.0f} are needed")
+    for field, series in (("heat_kw", heat_kw), ("outdoor_c", outdoor_c), ("sun_kw_m2", sun_kw_m2)):
+        if not np.isfinite(series).all():
+            where = int(np.argmin(np.isfinite(series)))
+            raise NotIdentifiedError(parameter="capacity_kwh_k", problem=Words(f"'{field}' has a hole at step {where}: what happened then is unknown", f"“{field}”在第 {where} 步有缺口"))
+    known = np.isfinite(room_c)
+    if known[:steps * 3 // 4].sum() < _LEAST_H / step_h / 4:
+        raise NotIdentifiedError(parameter="capacity_kwh_k", problem=Words(f"{int(known.sum())} of {steps} room temperatures are known", f"{steps} 个室温中仅有 {int(known.sum())} 个"))
     if float(np.nanstd(heat_kw)) < 0.02 * max(1e-9, float(np.nanmean(np.abs(heat_kw)))):
         raise NotIdentifiedError(parameter="capacity_kwh_k", problem="the heat never changes")
     if np.nanstd(room_c - outdoor_c) < 0.5:

@@ -14,9 +14,11 @@ from typing import Any, Protocol, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from optimizers.errors import InputError, OptimizerError, Words
 from optimizers.formulations.dispatch import Index, Program, program
-from optimizers.methods.dispatch import LEANS, rounded
+from optimizers.methods.dispatch import LEANS, rounded, usable
 from optimizers.methods.highs import Answer, Solver
+from optimizers.rules import Number, number, numbers, one_of
 from optimizers.specification import Array, Community
 from optimizers.validation import plannable
 
@@ -59,26 +61,44 @@ class LocalPool:
         communities: the projects.
         steps: indices of the event's steps.
         first, stride: numbers of the projects: first, first + stride, ...
+
+    Raises:
+        SpecificationError: a project contradicts itself.
+        InputError: steps outside a project's horizon, or twice.
     """
 
     def __init__(self, communities: Sequence[Community], steps: Steps, *, first: int = 0, stride: int = 1) -> None:
-        self._steps, self._first, self._stride = steps, first, stride
+        one_of("pool", "communities", communities, (list, tuple))
+        self._first, self._stride = first, stride
         self._programs = [program(plannable(c)) for c in communities]
+        shortest = min((p.community.steps for p in self._programs), default=1)
+        self._steps = numbers("pool", "steps", steps, rule=Number(0, shortest - 1, whole=True)).astype(np.int64)
+        if len(set(self._steps.tolist())) != len(self._steps) or not len(self._steps):
+            raise InputError(name="pool", field="steps", problem=Words("a step is given twice, or none", "时段重复或为空"))
         self._solvers = [Solver() for _ in communities]
         self._begun = [False] * len(self._programs)
         # Projects of one topology differ in numbers only: the first one's basis spares the next one most of its pivots (measured: 1,100 -> 250).
         self._topologies: dict[tuple[object, ...], Any] = {}
 
     def price(self, price: Array, *, whole: bool = False) -> list[Column]:
-        """See `Pool.price`."""
+        """See `Pool.price`.
+
+        Raises:
+            InputError: another number of prices than steps.
+            UnsolvedError: a project's hard limits leave no plan.
+        """
+        price = numbers("pool", "price", price, (len(self._steps),))
         found = []
         for k, (p, solver) in enumerate(zip(self._programs, self._solvers, strict=True)):
             columns = p.columns["grid"][self._steps]
             answer = solver.recosted(p, columns, p.cost[columns] + price) if self._begun[k] else self._first_of(p, solver, columns, p.cost[columns] + price)
+            if not answer.usable:  # an unlucky basis is no reason to fail: once more from nothing
+                self._solvers[k] = Solver()
+                answer = usable(p, self._solvers[k].priced(p, columns, p.cost[columns] + price))
             self._begun[k] = True
             values, is_whole = answer.values, len(p.whole) == 0
             if whole and len(p.whole):
-                values, is_whole = _whole(p, solver, values, p.cost[columns] + price, columns), True
+                values, is_whole = _whole(p, self._solvers[k], values, p.cost[columns] + price, columns), True
             found.append(Column(self._first + k * self._stride, float(p.cost @ values) + p.constant, values[columns].copy(), is_whole))
         return found
 
@@ -109,6 +129,7 @@ class ProcessPool:
     """Projects over worker processes, each a `LocalPool` of its share. A context manager."""
 
     def __init__(self, communities: Sequence[Community], steps: Steps, *, workers: int = 2) -> None:
+        workers = int(number("pool", "workers", workers, Number(1, 10_000, whole=True)))
         context = multiprocessing.get_context("spawn")
         self._links: list[Connection] = []
         self._processes = []
@@ -132,7 +153,11 @@ class ProcessPool:
         """See `Pool.price`."""
         for link in self._links:
             link.send((price, whole))
-        return together([link.recv() for link in self._links])
+        answers = [link.recv() for link in self._links]
+        for answer in answers:
+            if isinstance(answer, OptimizerError):
+                raise answer
+        return together(answers)
 
 
 def shares_of(communities: Sequence[Community], workers: int) -> list[list[Community]]:
@@ -146,6 +171,13 @@ def together(parts: Sequence[Sequence[Column]]) -> list[Column]:
 
 
 def _work(link: Connection, communities: list[Community], steps: Steps, first: int, stride: int) -> None:
-    pool = LocalPool(communities, steps, first=first, stride=stride)
+    pool: LocalPool | OptimizerError
+    try:
+        pool = LocalPool(communities, steps, first=first, stride=stride)
+    except OptimizerError as error:
+        pool = error
     while (asked := link.recv()) is not None:
-        link.send(pool.price(asked[0], whole=asked[1]))
+        try:
+            link.send(pool if isinstance(pool, OptimizerError) else pool.price(asked[0], whole=asked[1]))
+        except OptimizerError as error:  # told where the question came from
+            link.send(error)

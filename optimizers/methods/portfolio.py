@@ -15,14 +15,16 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from optimizers.errors import InputError, UnsolvedError, Words
 from optimizers.methods.highs import silenced
 from optimizers.methods.pools import Column, LocalPool, Pool, ProcessPool
+from optimizers.rules import Number, number, numbers, one_of
 from optimizers.specification import Array
 
 __all__ = ["Column", "LocalPool", "Master", "Pool", "ProcessPool", "Split", "master", "split", "whole_split"]
 
 #: HiGHS's own numbers of simplex strategies.
-_DUAL, _PRIMAL = 1, 4
+_DUAL, _PRIMAL, _FEASIBLE = 1, 4, 2
 #: Whole plans are asked for at so many times the relaxed prices: a choice on both sides of them.
 _AROUND = (0.7, 1.0, 1.3)
 _MORE = (0.0, 0.4, 0.85, 1.15, 1.7)
@@ -72,7 +74,13 @@ def split(pool: Pool, target_kw: Array, step_h: float, *, shortfall_yuan_kwh: fl
         gap: relative gap to stop at.
         rounds: most pricing rounds.
         stored: columns of an earlier split, to start from: at least one of every project.
+
+    Raises:
+        InputError: a target, step, price or effort that cannot be, columns of another event.
+        UnsolvedError: a project's hard limits leave no plan.
     """
+    target_kw, step_h, shortfall_yuan_kwh, gap = _order("split", pool, target_kw, step_h, shortfall_yuan_kwh, gap)
+    rounds = int(number("split", "rounds", rounds, Number(1, whole=True)))
     began, clocked = time.perf_counter(), _Clocked(pool)
     rho = shortfall_yuan_kwh * step_h
     count = len(target_kw)
@@ -113,7 +121,14 @@ def whole_split(pool: Pool, relaxed: Split, target_kw: Array, step_h: float, *, 
         shortfall_yuan_kwh: price of what is not reached.
         gap: relative gap above which more plans are asked for (few projects have little to choose from).
         seconds: the most one integer master may take.
+
+    Raises:
+        InputError: a target, step, price or effort that cannot be.
+        UnsolvedError: a project's hard limits leave no plan.
     """
+    target_kw, step_h, shortfall_yuan_kwh, gap = _order("whole_split", pool, target_kw, step_h, shortfall_yuan_kwh, gap)
+    one_of("whole_split", "relaxed", relaxed, (Split,))
+    seconds = number("whole_split", "seconds", seconds, Number(above=True))
     began, clocked = time.perf_counter(), _Clocked(pool)
     rho = shortfall_yuan_kwh * step_h
     columns = clocked.price(np.full(len(target_kw), rho), whole=True)
@@ -126,6 +141,15 @@ def whole_split(pool: Pool, relaxed: Split, target_kw: Array, step_h: float, *, 
             break
     found.seconds, found.pricing_s = time.perf_counter() - began, clocked.seconds
     return found
+
+
+def _order(name: str, pool: Pool, target_kw: Array, step_h: float, shortfall_yuan_kwh: float, gap: float) -> tuple[Array, float, float, float]:
+    if not callable(getattr(pool, "price", None)):
+        raise InputError(name=name, field="pool", problem=Words(f"{type(pool).__name__} runs no projects", f"{type(pool).__name__} 不是项目池"))
+    target = numbers(name, "target_kw", target_kw)
+    if not len(target):
+        raise InputError(name=name, field="target_kw", problem=Words("no step", "没有时段"))
+    return target, number(name, "step_h", step_h, Number(0, 24, above=True)), number(name, "shortfall_yuan_kwh", shortfall_yuan_kwh, Number()), number(name, "gap", gap, Number(0, 1))
 
 
 class _Clocked:
@@ -149,9 +173,13 @@ class Master:
         projects: their numbers; a share of one of each is given.
         target_kw: (K,) the most at each step.
         rho: yuan/kW of shortfall.
+
+    Raises:
+        InputError: a target or price that is none.
     """
 
     def __init__(self, projects: Sequence[int], target_kw: Array, rho: float) -> None:
+        target_kw, rho = numbers("master", "target_kw", target_kw), number("master", "rho", rho, Number())
         count, rows = len(target_kw), len(projects)
         self._row = {project: count + k for k, project in enumerate(projects)}
         self._count, self._columns = count, list[Column]()
@@ -162,7 +190,18 @@ class Master:
         self._highs.addCols(count, np.full(count, rho), np.zeros(count), np.full(count, np.inf), count, steps, steps, np.full(count, -1.0))
 
     def add(self, columns: Sequence[Column]) -> None:
-        """More columns of the same projects."""
+        """More columns of the same projects.
+
+        Raises:
+            InputError: a column of an unknown project, of another event, or with numbers that are none.
+        """
+        if not columns:
+            return
+        for column in columns:
+            if not isinstance(column, Column) or column.project not in self._row or np.shape(column.profile) != (self._count,):
+                raise InputError(name="master", field="columns", problem=Words(f"{column!r:.80} does not belong to these projects and {self._count} steps", f"{column!r:.80} 不属于这些项目及 {self._count} 个时段"))
+        if not (np.isfinite([c.cost for c in columns]).all() and np.isfinite([c.profile for c in columns]).all()):
+            raise InputError(name="master", field="columns", problem=Words("a cost or profile is not a number", "成本或曲线不是数"))
         n, count = len(columns), self._count
         index = np.concatenate([np.broadcast_to(np.arange(count), (n, count)), np.array([self._row[c.project] for c in columns])[:, None]], axis=1).astype(np.int32)
         value = np.concatenate([np.array([c.profile for c in columns]), np.ones((n, 1))], axis=1)
@@ -190,6 +229,8 @@ class Master:
 
     def _read(self, prices: Array) -> Split:
         values = np.array(self._highs.getSolution().col_value)
+        if len(values) != self._count + len(self._columns) or self._highs.getInfo().primal_solution_status != _FEASIBLE:
+            raise UnsolvedError(name="portfolio", status=str(self._highs.getModelStatus().name), problem=Words("a project has no column, or time ran out. Give every project one, and more 'seconds'", "某项目没有方案列，或限时已到。请为每个项目提供方案列，或加大“seconds”"))
         shares, chosen = values[self._count:], dict[int, list[tuple[float, Column]]]()
         for k in np.flatnonzero(shares > 1e-7):
             chosen.setdefault(self._columns[int(k)].project, []).append((float(shares[k]), self._columns[int(k)]))
@@ -197,7 +238,16 @@ class Master:
 
 
 def master(columns: Sequence[Column], target_kw: Array, rho: float, *, whole: bool = False, seconds: float = 10.0) -> Split:
-    """One mix of columns, from nothing (see `Master`)."""
+    """One mix of columns, from nothing (see `Master`).
+
+    Raises:
+        InputError: no columns, or see `Master`.
+        UnsolvedError: time ran out.
+    """
+    one_of("master", "columns", columns, (list, tuple))
+    if not columns or not all(isinstance(c, Column) for c in columns):
+        raise InputError(name="master", field="columns", problem=Words("no columns", "没有方案列"))
+    seconds = number("master", "seconds", seconds, Number(above=True))
     made = Master(sorted({c.project for c in columns}), target_kw, rho)
     made.add(columns)
     return made.whole(seconds=seconds) if whole else made.mixed()

@@ -153,14 +153,16 @@ def test_every_figure_of_a_plan_that_was_altered_is_found() -> None:
         assert check(less, community), name
 
 
+PLAN = Dispatcher().plan(COMMUNITY)
+
+
 @settings(max_examples=60, deadline=None)
-@given(st.sampled_from([f.name for f in dataclasses.fields(Dispatcher().plan(COMMUNITY))]), st.sampled_from(range(len(VALUES))), st.booleans())
+@given(st.sampled_from([f.name for f in dataclasses.fields(PLAN)]), st.sampled_from(range(len(VALUES))), st.booleans())
 def test_the_checker_judges_any_plan_and_never_stumbles(field: str, value: int, within: bool) -> None:
-    plan = Dispatcher().plan(COMMUNITY)
-    old, bad = getattr(plan, field), VALUES[value]
+    old, bad = getattr(PLAN, field), VALUES[value]
     if within and isinstance(old, dict) and old:
         bad = {**old, next(iter(old)): bad}
-    found = check(dataclasses.replace(plan, **{field: bad}), COMMUNITY)
+    found = check(dataclasses.replace(PLAN, **{field: bad}), COMMUNITY)
     assert found or field not in ("grid_kw", "heat_kw", "room_c", "objective")
 
 
