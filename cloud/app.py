@@ -40,7 +40,7 @@ from cloud.historian.flow import FlowLog, FlowReader, FlowRetention
 from cloud.historian.reader import Reader
 from cloud.historian.writer import Writer
 from cloud.ledger import open_ledger
-from cloud.portal import dispatch_grpc, open_grpc, own_alarms, retention
+from cloud.portal import about_grpc, dispatch_grpc, open_grpc, own_alarms, retention
 from cloud.portal.app import create_app, operation_table
 from cloud.portal.audit_watch import AuditWatch
 from cloud.portal.feed import Feed
@@ -87,7 +87,7 @@ async def serve(home: Path) -> None:
     config = uvicorn.Config(app, host=settings.portal_host, port=settings.portal_port, log_config=None, access_log=False, timeout_graceful_shutdown=3, workers=1)
     server = uvicorn.Server(config)
     outside = await listen(app, settings)
-    grpc_outside = await open_grpc.listen(app, settings, [dispatch_grpc.serve(app)])
+    grpc_outside = await open_grpc.listen(app, settings, [dispatch_grpc.serve(app), about_grpc.serve(app)])
     await server.serve()
     if outside is not None:
         outside.close()

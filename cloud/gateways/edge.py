@@ -10,7 +10,7 @@ import argparse
 import asyncio
 import logging
 import signal
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from nats.aio.msg import Msg
 
 from cloud.bus.connection import connect
 from cloud.core.clock import now_ms
+from cloud.core.health import Admit, add_health
 from cloud.core.log import configure
 from cloud.core.settings import load
 from cloud.functions.devices.agents_service import AgentService
@@ -195,6 +196,17 @@ def peer(context: grpc.aio.ServicerContext) -> tuple[str, str, int]:
     return (names[0] if names else ""), f"{certificate.serial_number:x}", int(certificate.not_valid_after_utc.timestamp() * 1000)
 
 
+def agents_only(watch: TrustWatch, wall_ms: Callable[[], int]) -> Admit:
+    """Who may ask for the gateway's health: an agent that might open its stream now."""
+    async def admit(context: grpc.aio.ServicerContext, again: bool) -> tuple[grpc.StatusCode, str] | None:  # noqa: ARG001
+        identity, serial, not_after_ms = peer(context)
+        if identity and wall_ms() < not_after_ms and watch.may_connect(identity.rpartition("/")[2], serial):
+            return None
+        return grpc.StatusCode.PERMISSION_DENIED, "E-LINK-AGENT: this agent is not admitted, or its certificate was replaced or has ended"
+
+    return admit
+
+
 async def serve(home: Path) -> None:
     """Run until SIGTERM."""
     settings = load(home)
@@ -217,6 +229,7 @@ async def serve(home: Path) -> None:
         ("grpc.server_handshake_timeout_ms", 10_000),  # gRPC would keep a caller that hung up in its handshake for two minutes
         ("grpc.max_connection_age_ms", 3_600_000), ("grpc.max_connection_age_grace_ms", 10_000)])
     link_pb2_grpc.add_EdgeLinkServicer_to_server(EdgeLink(relay, client, watch, flows.note), server)  # type: ignore[no-untyped-call]  # generated
+    add_health(server, [link_pb2.DESCRIPTOR.services_by_name["EdgeLink"].full_name], lambda: bool(client.is_connected), agents_only(watch, now_ms))
     server.add_secure_port(f"{settings.gateway_host}:{settings.gateway_port}", credentials)
     await server.start()
     log.info("gateway listens on %s:%d", settings.gateway_host, settings.gateway_port)
