@@ -7,12 +7,10 @@ from __future__ import annotations
 
 import argparse
 import fcntl
-import importlib.util
 import logging
 import os
 import shutil
 import signal
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -33,6 +31,7 @@ from cloud.functions.system.sessions import SessionService
 from cloud.installation import admit, children, own_ports, prepare
 from cloud.ledger import open_ledger
 from cloud.security.operations import Role
+from cloud.start import bench_arguments
 from protos.errors import KangError
 
 DEFAULT_HOME = Path(os.environ.get("KANG_HOME", "~/.local/share/kang")).expanduser()
@@ -241,16 +240,6 @@ def demo(args: argparse.Namespace) -> int:
     return run(settings, lambda supervisor: plants.start(settings, supervisor, prepared), lambda: _greet(settings.portal_port, codes, 60))
 
 
-def bench(args: argparse.Namespace) -> int:
-    """Run the optimizers' benchmarks against named peers; results are written to build/results below the current directory."""
-    if importlib.util.find_spec("benchmarks.optimizers") is None:
-        say("未安装基准测试", "The benchmarks are not installed here")
-        return 1
-    # A process of its own: the threads of BLAS are held back before numpy is first imported.
-    command = [sys.executable, "-m", "benchmarks.optimizers", *(["--rows", args.rows] if args.rows else [])]
-    return subprocess.run(command, check=False, env={**os.environ, **({"QUICK": "1"} if args.quick else {})}).returncode
-
-
 def _registrations(calls: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     call = calls.add_parser("project", help="register or update a project")
     _named(call)
@@ -308,9 +297,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     call.add_argument("--days", type=float, default=7.0, help="days of history to backfill")
     call.set_defaults(run=demo)
     call = calls.add_parser("bench", help="benchmark the optimizers against named peers")
-    call.add_argument("--rows", default="", help="only these, e.g. B1,B2 (default: all)")
-    call.add_argument("--quick", action="store_true", help="a smaller run of the same shape")
-    call.set_defaults(run=bench)
+    bench_arguments(call)
     call = calls.add_parser("sign-in", help="print one-time sign-in links")
     call.set_defaults(run=sign_in)
     call = calls.add_parser("admit", help="admit an edge agent from the request file kang-edge keygen made")

@@ -105,7 +105,8 @@ def closure(extra: str) -> set[str]:
     import tomllib
 
     project = tomllib.loads(Path("pyproject.toml").read_text())["project"]
-    waiting = [*project["dependencies"], *project["optional-dependencies"]["edge"], *(r for r in project["optional-dependencies"][extra] if not r.startswith("kang"))]
+    extras = project["optional-dependencies"]
+    waiting = [r for r in (*project["dependencies"], *extras["contract"], *extras["edge"], *extras[extra]) if not r.startswith("kang")]
     while waiting:
         line = waiting.pop()
         if "extra ==" in line or ("implementation_name ==" in line and "cpython" not in line.lower()):

@@ -108,7 +108,7 @@ def test_a_master_that_keeps_its_basis_finds_what_one_from_nothing_finds(seed: i
         assert dual == pytest.approx(mixed.cost, rel=1e-6, abs=1e-6)
     whole = kept.whole()
     assert all(len(mix) == 1 for mix in whole.chosen.values())
-    assert whole.cost >= mixed.cost - 1e-6
+    assert whole.cost >= mixed.cost - 1e-5  # a MIP rounds within its tolerance
 
 
 def test_shares_of_workers_are_put_together_in_the_order_of_the_projects() -> None:
