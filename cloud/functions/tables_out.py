@@ -35,8 +35,13 @@ def csv_response(name: str, head: Sequence[str], rows: Iterable[Sequence[object]
 
 
 def local_time(at_ms: int | None, timezone: str) -> str:
-    """A time in the project's zone, ISO 8601 with offset."""
-    return "" if not at_ms else datetime.fromtimestamp(at_ms / 1000, ZoneInfo(timezone)).isoformat(timespec="milliseconds")
+    """A time in the project's zone, ISO 8601 with offset; one no calendar can name, as its milliseconds."""
+    if not at_ms:
+        return ""
+    try:
+        return datetime.fromtimestamp(at_ms / 1000, ZoneInfo(timezone)).isoformat(timespec="milliseconds")
+    except (ValueError, OverflowError, OSError):
+        return str(at_ms)
 
 
 def _cell(value: object) -> object:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from cloud.functions.system.journal import OperationJournal
+from cloud.functions.tables_out import local_time
 from cloud.ledger import Ledger
 from cloud.portal.app import ROUTERS, operation_table
 from cloud.security.guard import check_routes
@@ -84,3 +85,18 @@ def test_the_description_names_the_cookies_there_are(ledger: Ledger, clock: Cloc
     homes = {(method, path) for path, methods in described["paths"].items() for method, entry in methods.items() if {"home": []} in entry["security"]}
     assert ("get", "/api/v1/projects/{project_id}/latest") in homes
     assert ("get", "/api/v1/audit") not in homes
+
+
+@pytest.mark.parametrize(("role", "path", "body"), [
+    ("system_admin", "people", {"name": "late", "display_name": "Late"}), ("security_admin", "interfaces/clients", {"name": "late", "operations": ["devices.project.read"]})])
+async def test_a_moment_no_calendar_can_name_is_refused(site: Site, sign_in: SignIn, role: str, path: str, body: dict[str, object]) -> None:
+    client = await sign_in(role)
+    answer = await client.post(path, json={**body, "expires_ms": 1 << 62})
+    assert (answer.status_code, answer.json()["code"]) == (422, "E-INPUT")
+    assert "expires_ms" in answer.json()["en"]
+
+
+def test_a_table_tells_any_kept_moment() -> None:
+    assert local_time(253_370_764_799_999, "Asia/Shanghai").startswith("9999-01-01")
+    assert local_time(1 << 62, "Asia/Shanghai") == str(1 << 62)
+    assert local_time(None, "Asia/Shanghai") == ""

@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from cloud.functions.interfaces.clients import CERTIFICATE, ClientService, grantable
 from cloud.functions.interfaces.errors import ClientRefusedError, GrantError
-from cloud.functions.params import Line, Whole
+from cloud.functions.params import Line, Moment, Whole
 from cloud.functions.services import Services, services
 from cloud.security.guard import Gate, NotFoundError, operation, router
 from cloud.security.operations import Principal
@@ -102,7 +102,7 @@ class NewClient(BaseModel):
     burst: int = Field(20, ge=1, le=100_000)
     priority: Literal[0, 1, 2, 3, 5, 9] = 5
     certificate: str = Field("", pattern=r"^([0-9a-fA-F]{64})?$", description="SHA-256 of the client's certificate, hex")
-    expires_ms: Whole | None = None
+    expires_ms: Moment | None = None
 
 
 class ChangedClient(BaseModel):
@@ -118,7 +118,7 @@ class ChangedClient(BaseModel):
     priority: Literal[0, 1, 2, 3, 5, 9] | None = None
     certificate: str | None = Field(None, pattern=r"^([0-9a-fA-F]{64})?$")
     disabled: bool | None = None
-    expires_ms: Whole | None = None
+    expires_ms: Moment | None = None
 
 
 @api.post("/interfaces/clients", status_code=201)

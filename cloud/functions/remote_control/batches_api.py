@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from cloud.core.ports import CommandRequest, DeviceInfo
 from cloud.functions.devices.state import by_device, holder_view
 from cloud.functions.devices.templates import device_writings
-from cloud.functions.params import Line, Whole
+from cloud.functions.params import Line, Moment, Whole
 from cloud.functions.remote_control import service
 from cloud.functions.remote_control.batches import MOST, BatchService, batch_id, counted, rated_kw, release_digest, second_person
 from cloud.functions.remote_control.errors import BatchSizeError, CommandRefusedError
@@ -51,7 +51,7 @@ class BatchWish(Act):
     device_ids: list[Whole] = Field(min_length=1, max_length=MOST)
     deadline_s: float = Field(60.0, ge=5, le=3600)
     gap_s: float = Field(0.0, ge=0, le=600)
-    start_ms: Whole = 0
+    start_ms: Moment = 0
     on_failure: Literal["go_on", "stop", "restore"] = "go_on"
 
 

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 from fastapi import Depends, Path, Query, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 
-from cloud.functions.params import Line, Whole
+from cloud.functions.params import Line, Moment, Whole
 from cloud.functions.services import Services, services
 from cloud.functions.system.accounts import Access
 from cloud.functions.tables_out import CsvResponse, csv_response, local_time
@@ -43,7 +43,7 @@ class NewPerson(BaseModel):
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._@-]{1,59}$")
     display_name: Line = Field(min_length=1, max_length=120)
     organisation_id: Whole | None = None
-    expires_ms: Whole | None = None
+    expires_ms: Moment | None = None
 
 
 class PersonChange(BaseModel):
@@ -52,7 +52,7 @@ class PersonChange(BaseModel):
     model_config = _STRICT
 
     display_name: Line = Field(min_length=1, max_length=120)
-    expires_ms: Whole | None = None
+    expires_ms: Moment | None = None
 
 
 class Lock(BaseModel):
@@ -94,8 +94,8 @@ class NewContract(BaseModel):
 
     number: Line = Field(min_length=1, max_length=60)
     project_ids: list[Whole] = Field(min_length=1, max_length=5000)
-    starts_ms: Whole
-    ends_ms: Whole
+    starts_ms: Moment
+    ends_ms: Moment
 
 
 class Decision(BaseModel):
