@@ -94,7 +94,7 @@ def reasons(plan: Plan, community: Community) -> list[list[Reason]]:
 
 
 def what_if(plan: Plan, community: Community, *, warmer_k: float = 1.0) -> float:
-    """Yuan that rooms `warmer_k` warmer throughout would cost by the marginal prices: a first estimate, exact for small changes.
+    """Yuan that rooms `warmer_k` warmer throughout would cost by the marginal prices (of one kWh more): a first estimate from below.
 
     Args:
         plan: with marginal prices.

@@ -21,12 +21,13 @@ class Plan:
         building_kw: heat to each building from the loop; room_c, mass_c: at the end of each step (mass only for 2R2C).
         grid_kw, sold_kw, spilled_kw, shed_kw: at the connection.
         cost: yuan by kind: energy, export, demand, starts, and priced slacks by name.
-        objective: yuan, their sum.
+        objective: yuan, their sum: no bill, for it holds wear, comfort and what is missing at the end.
         bound: yuan, nothing can cost less.
         gap: (objective - bound) / |objective|.
         how: lp, dp, milp, or safe: which step of the tier gave it.
         sol_status: optimal (within the gap asked), incumbent (time ran out), safe.
-        heat_price, power_price: marginal yuan/kWh per step (of heat in the loop, of power at the connection).
+        heat_price, power_price: marginal yuan/kWh per step of one kWh more (of heat in the loop, of power at the connection), statuses fixed. Where cost has a kink
+            one more costs no less than that, and one less saves no more.
         slacks: what could not be held: name -> amount per step (K, kW or kWh).
         seconds: solver time.
         repaired: what was repaired in the specification.

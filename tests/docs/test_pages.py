@@ -110,7 +110,7 @@ def test_named_make_targets_and_commands_exist():
 @pytest.mark.parametrize("language", LANGUAGES)
 def test_named_error_codes_exist(language):
     codes = set()
-    for folder in ("cloud", "edge_agent", "protos"):
+    for folder in ("cloud", "edge_agent", "protos", "optimizers"):
         for file in (ROOT / folder).rglob("*.py"):
             codes |= set(re.findall(r"\bE-[A-Z]+(?:-[A-Z]+)*", file.read_text(encoding="utf-8")))
     named = {c for p in PAGES if p.parts[0] == language for c in re.findall(r"\bE-[A-Z]+(?:-[A-Z]+)*", (DOCS / p).read_text(encoding="utf-8"))}
