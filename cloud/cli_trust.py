@@ -59,30 +59,39 @@ def attack(args: argparse.Namespace) -> int:
     """Try what must be refused; exit code 1 when anything was accepted."""
     from cloud.attack import identities, link, outside, prepared, road
     from cloud.attack.door import Door
+    from cloud.attack.leavings import Leavings
     from cloud.attack.rows import save, summary
 
     settings = load(args.home)
-    url = args.target or f"http://127.0.0.1:{settings.portal_port}"
+    url, made = args.target or f"http://127.0.0.1:{settings.portal_port}", Leavings()
     if args.codes is not None:
         people = prepared.read(args.codes)
         rows = prepared.tried(Door(url, people.code, people.roles, people.outside, people.outside_device))
+        said = prepared.left_with(people)
     else:
-        with prepared.local(settings) as people:
-            rows = prepared.tried(Door(url, people.code, people.roles, people.outside, people.outside_device))
-        rows += outside.tried(settings, link.rogue("kang://third/attack"))
-        zone = settings.credentials / "zone-ca.pem"
-        authority = args.zone_ca or next((f for f in (zone, *sorted(settings.credentials.glob("*ca*.pem")), *sorted(settings.credentials.glob("*root*.pem"))) if f.exists()), None)
-        if authority is not None:
-            rows += link.gateway(f"{settings.gateway_host}:{settings.gateway_port}", authority.read_bytes(), people.agents)
-            if len(people.projects) > 1:
-                rows += identities.agent(settings, people.projects[0], people.projects[1], authority.read_bytes())
-                rows += road.tried(settings, people.projects[0], people.projects[1], authority.read_bytes())
-        if args.agent is not None:
-            rows += link.stolen(f"{settings.gateway_host}:{settings.gateway_port}", (args.agent / "zone-ca.pem").read_bytes(), args.agent, (999, "somebody-else"))
+        rows = []
+        try:
+            with prepared.local(settings, made) as people:
+                rows += prepared.tried(Door(url, people.code, people.roles, people.outside, people.outside_device))
+            rows += outside.tried(settings, link.rogue("kang://third/attack"), made)
+            zone = settings.credentials / "zone-ca.pem"
+            authority = args.zone_ca or next((f for f in (zone, *sorted(settings.credentials.glob("*ca*.pem")), *sorted(settings.credentials.glob("*root*.pem"))) if f.exists()), None)
+            if authority is not None:
+                rows += link.gateway(f"{settings.gateway_host}:{settings.gateway_port}", authority.read_bytes(), people.agents)
+                if len(people.projects) > 1:
+                    rows += identities.agent(settings, people.projects[0], people.projects[1], authority.read_bytes(), made)
+                    rows += road.tried(settings, people.projects[0], people.projects[1], authority.read_bytes(), made)
+            if args.agent is not None:
+                rows += link.stolen(f"{settings.gateway_host}:{settings.gateway_port}", (args.agent / "zone-ca.pem").read_bytes(), args.agent, (999, "somebody-else"))
+        finally:
+            ledger = open_ledger(settings.effective_ledger_url)
+            said = made.clear(ledger)
+            ledger.close()
     rows += link.envelopes()
     if args.json is not None:
         save(rows, args.json)
     print(summary(rows, every=args.every))
+    print(said)
     return 1 if any(not row.refused for row in rows) else 0
 
 
@@ -115,7 +124,7 @@ def register(calls: argparse._SubParsersAction[argparse.ArgumentParser]) -> None
     call.set_defaults(run=audit_export)
     call = calls.add_parser("attack", help="try everything that must be refused against a running platform")
     call.add_argument("--target", default="", help="address of the portal (default: this installation's)")
-    call.add_argument("--codes", type=Path, help="people and their one-time codes as JSON, see docs; default: made in this installation and disabled afterwards")
+    call.add_argument("--codes", type=Path, help="people and their one-time codes as JSON, see docs; default: made in this installation and removed afterwards")
     call.add_argument("--agent", type=Path, help="credentials directory of an agent of one's own, to try in another's name")
     call.add_argument("--zone-ca", type=Path, help="certificate by which the gateway is known")
     call.add_argument("--json", type=Path, help="write every row there")

@@ -22,6 +22,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 
+from cloud.attack.leavings import Leavings
 from cloud.bus.connection import connect
 from cloud.core.clock import now_ms
 from cloud.core.settings import Settings
@@ -156,11 +157,12 @@ class Box:
 
 
 @contextlib.asynccontextmanager
-async def own_box(settings: Settings, project: int, folder: Path) -> AsyncIterator[Box]:
+async def own_box(settings: Settings, project: int, folder: Path, made: Leavings) -> AsyncIterator[Box]:
     """Admitted, not started; revoked at the end."""
     name, credentials = f"attack-{secrets.token_hex(3)}", folder / "credentials"
     await asyncio.to_thread(subprocess.run, [sys.executable, "-m", "edge_agent.cli", "keygen", str(credentials)], check=True, stdout=subprocess.DEVNULL)
     admission = admit(settings, (credentials / "agent.request.json").read_bytes(), agent_id=name, project_id=project, uplink="grpc")
+    made.agents.add(name)
     for file, data in admission.files.items():
         (credentials / file).write_bytes(data)
     (folder / "device.yaml").write_text(json.dumps(TEMPLATE))

@@ -15,6 +15,7 @@ import grpc
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
+from cloud.attack.leavings import Leavings
 from cloud.attack.link import connect
 from cloud.attack.rows import Row
 from cloud.core.settings import Settings
@@ -27,7 +28,7 @@ from protos.kang.v1 import link_pb2, telemetry_pb2
 WITHIN_S = 2.0
 
 
-def agent(settings: Settings, project: int, elsewhere: int, authority: bytes) -> Iterator[Row]:
+def agent(settings: Settings, project: int, elsewhere: int, authority: bytes, made: Leavings) -> Iterator[Row]:
     """Everything that can be tried with an agent of one's own."""
     ledger = open_ledger(settings.effective_ledger_url)
     service, ca, name = AgentService(ledger), AuthorityClient(settings.home), f"attack-{secrets.token_hex(3)}"
@@ -36,6 +37,7 @@ def agent(settings: Settings, project: int, elsewhere: int, authority: bytes) ->
     mine = ca.agent(request, project, name)
     service.admit(name, project, BoxKeys(Ed25519PrivateKey.generate().public_key().public_bytes_raw(), X25519PrivateKey.generate().public_key().public_bytes_raw()), uplink="grpc", serial=mine.serial,
                   not_after_ms=mine.not_after_ms)
+    made.agents.add(name)
     try:
         deadline = time.monotonic() + 10
         while connect(address, authority, (pem, mine.chain), project, name)[0]:

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
+from cloud.attack.leavings import Leavings
 from cloud.attack.rows import Row
 from cloud.core.settings import Settings
 from cloud.functions.interfaces.clients import ClientService
@@ -27,13 +28,14 @@ GROUP: Final = "external systems"
 SCOPE: Final = ["devices.project.read"]
 
 
-def tried(settings: Settings, rogue: tuple[bytes, bytes]) -> Iterator[Row]:
+def tried(settings: Settings, rogue: tuple[bytes, bytes], made: Leavings) -> Iterator[Row]:
     """All of it; nothing where the listener is switched off. `rogue` is (key, certificate) that nobody's authority signed."""
     if not settings.interfaces_port:
         return
     ledger = open_ledger(settings.effective_ledger_url)
     service = ClientService(ledger, keys.signing_pem(settings.credentials / "api-token.ed25519"), operation_table)
     view, secret = service.register(f"attack-{secrets.token_hex(3)}", SCOPE, actor="kang attack")
+    made.clients.add(str(view["id"]))
     with tempfile.TemporaryDirectory(prefix="kang-attack-") as folder:
         try:
             yield from _tried(settings, service, (view["id"], secret), rogue, Path(folder))

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from cloud.attack import door
+from cloud.attack.leavings import Leavings
 from cloud.attack.rows import Row
 from cloud.core.clock import now_ms
 from cloud.core.settings import Settings
@@ -59,8 +60,8 @@ def read(file: Path) -> People:
 
 
 @contextmanager
-def local(settings: Settings) -> Iterator[People]:
-    """Made in this installation, under names nobody else has, and disabled at the end."""
+def local(settings: Settings, made: Leavings) -> Iterator[People]:
+    """Made in this installation, under names nobody else has, and disabled at the end; `made` is told of all of it, to be removed."""
     ledger = open_ledger(settings.effective_ledger_url)
     sessions, directory, mark = SessionService(ledger), LedgerDirectory(ledger), secrets.token_hex(3)
     found = People(sessions.issue_code)
@@ -70,6 +71,7 @@ def local(settings: Settings) -> Iterator[People]:
             name = f"attack-{role}-{mark}"
             scope: dict[str, Any] = {"project_ids": [projects[0].id] if projects else [0], "device_ids": [d.id for d in directory.devices(projects[0].id)[:1]] if projects else [0]} if role is Role.RESIDENT else {}
             sessions.register_user(name, name, [role], **scope)
+            made.accounts.add(name)
             found.roles[name] = str(role)
         if len(projects) > 1:
             mine, other = projects[0], projects[1]
@@ -77,11 +79,13 @@ def local(settings: Settings) -> Iterator[People]:
             over = organisations.register(f"attack-{mark}", "合同已到期的服务商", "A provider whose contract is over", "provider")
             organisations.contract(over, f"attack-{mark}", [other.id], 1, 2)
             elsewhere = organisations.register(f"attack-{mark}-b", "其他单位", "Another organisation", "provider")
+            made.organisations |= {over, elsewhere}
             organisations.contract(elsewhere, f"attack-{mark}-b", [mine.id], 1, now_ms() + 86_400_000)
             bounded: tuple[tuple[str, dict[str, Any]], ...] = ((f"attack-one-project-{mark}", {"project_ids": [mine.id]}), (f"attack-ended-contract-{mark}", {"organisation_id": over}),
                                   (f"attack-other-organisation-{mark}", {"organisation_id": elsewhere}))
             for name, options in bounded:
                 sessions.register_user(name, name, [Role.ENGINEER], **options)
+                made.accounts.add(name)
                 found.outside[name], found.outside_device[name] = other.id, directory.devices(other.id)[0].id
             resident = f"attack-{Role.RESIDENT}-{mark}"
             found.outside[resident], found.outside_device[resident] = other.id, directory.devices(other.id)[0].id
@@ -89,9 +93,16 @@ def local(settings: Settings) -> Iterator[People]:
         found.agents = [(a.project_id, a.agent_id) for a in directory.agents() if not a.revoked][:1]
         yield found
     finally:
-        for name in {*found.roles, *found.outside}:
+        for name in made.accounts:
             sessions.disable_user(name)
         ledger.close()
+
+
+def left_with(people: People) -> str:
+    """What people who were lent are left with, and how to put it right."""
+    bound = next((name for name, role in people.roles.items() if role == Role.DISPATCHER), None)
+    return (f"{bound} now has a password and an authenticator nobody knows: reset the account on the People page. " if bound else "") + (
+        "The one-time codes given were used; sessions opened with them end on the Sessions page, or by themselves. The audit log keeps the attempts.")
 
 
 def tried(at: door.Door) -> list[Row]:

@@ -15,6 +15,7 @@ from typing import Any, Final
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from cloud.attack.box import Box, own_box
+from cloud.attack.leavings import Leavings
 from cloud.attack.lies import results
 from cloud.attack.rows import Row
 from cloud.core.clock import now_ms
@@ -27,14 +28,14 @@ from protos.suites import Suite
 COMMANDS: Final = "command road"
 
 
-def tried(settings: Settings, project: int, elsewhere: int, authority: bytes) -> list[Row]:
+def tried(settings: Settings, project: int, elsewhere: int, authority: bytes, made: Leavings) -> list[Row]:
     """All of it; the box is revoked at the end."""
     with tempfile.TemporaryDirectory(prefix="kang-attack-") as folder:
-        return asyncio.run(_tried(settings, project, elsewhere, authority, Path(folder)))
+        return asyncio.run(_tried(settings, project, elsewhere, authority, Path(folder), made))
 
 
-async def _tried(settings: Settings, project: int, elsewhere: int, authority: bytes, folder: Path) -> list[Row]:
-    async with own_box(settings, project, folder) as box:
+async def _tried(settings: Settings, project: int, elsewhere: int, authority: bytes, folder: Path, made: Leavings) -> list[Row]:
+    async with own_box(settings, project, folder, made) as box:
         rows = await results(box, authority, elsewhere)
         if not await box.start():
             return [*rows, Row(COMMANDS, "the box must be heard", False, (folder / "agent.log").read_text(errors="replace")[-300:])]

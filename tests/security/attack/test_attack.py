@@ -10,10 +10,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from sqlalchemy import func, select
 
 from benchmarks.stack import Stack
 from cloud.attack import link
 from cloud.attack.rows import Row, summary
+from cloud.functions.devices.tables import Agent
+from cloud.functions.interfaces.tables import ExternalClient
+from cloud.functions.system.people_tables import Organisation
+from cloud.functions.system.tables import User
 from cloud.historian.client import ClickHouse
 from cloud.historian.schema import create
 from cloud.ledger import open_ledger
@@ -44,6 +49,12 @@ def test_nothing_forbidden_is_accepted(stack: Stack, tmp_path: Path) -> None:
                                           "in suite sm, by the platform's genuine key of it", "in suite sm, which this box is not of", "called one of the other suite, suite sm"}
     assert len(rows) > 600
     assert all(r["refused"] for r in rows)
+    assert "13 accounts, 2 organisations, 1 clients, 2 agents" in done.stdout and "left behind" not in done.stdout
+    ledger = open_ledger(stack.settings.effective_ledger_url)
+    with ledger.read() as session:
+        left = [session.scalar(select(func.count()).select_from(table).where(name.like("attack-%"))) for table, name in ((User, User.name), (Agent, Agent.agent_id), (ExternalClient, ExternalClient.name), (Organisation, Organisation.code))]
+    ledger.close()
+    assert left == [0, 0, 0, 0]
 
 
 @pytest.mark.point("P7")
