@@ -210,7 +210,7 @@ async def test_a_reader_who_hangs_up_has_the_work_ended(site: Site) -> None:  # 
 
 def test_the_description_declares_security_and_refusals_on_every_route(site: Site) -> None:  # noqa: F811
     document = site.app.state.description
-    assert set(document["components"]["securitySchemes"]) == {"client", "session"}
+    assert set(document["components"]["securitySchemes"]) == {"client", "session", "home"}
     assert sum(len(methods) for methods in document["paths"].values()) == len(check_routes(ROUTERS, operation_table()))
     for path, methods in document["paths"].items():
         for method, entry in methods.items():
