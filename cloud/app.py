@@ -46,6 +46,7 @@ from cloud.portal.audit_watch import AuditWatch
 from cloud.portal.feed import Feed
 from cloud.portal.mutual import listen
 from cloud.portal.own_alarms import OwnAlarms
+from cloud.portal.plan_watch import PlanWatch
 from cloud.portal.releases import Releaser
 from cloud.security import keys
 from cloud.security.authority import AuthorityClient, certifier
@@ -70,6 +71,7 @@ async def serve(home: Path) -> None:
 
     await client.subscribe(own_alarms.SUBJECT, cb=told)
     watching = asyncio.create_task(AuditWatch(journal, alarms, feed).run(), name="audit watch")
+    planned = asyncio.create_task(PlanWatch(EconomicService(ledger, now_ms), alarms, now_ms).run(), name="plan watch")
     flows = FlowLog(store, days=settings.network_days)
     recording = asyncio.create_task(flows.run(), name="flows")
     expiring = asyncio.create_task(retention.keep(FlowRetention(store, settings.network_days), ledger), name="network retention")
@@ -94,6 +96,7 @@ async def serve(home: Path) -> None:
     if grpc_outside is not None:
         await grpc_outside.stop(1)
     watching.cancel()
+    planned.cancel()
     recording.cancel()
     expiring.cancel()
     await app.state.batches.close()

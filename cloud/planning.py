@@ -31,6 +31,7 @@ from cloud.functions.demand_response.records import Records
 from cloud.functions.demand_response.resources import metered, optimised, stage_kw
 from cloud.functions.demand_response.service import ResponseService
 from cloud.functions.devices.directory import LedgerDirectory
+from cloud.functions.economic_operation import alarms
 from cloud.functions.economic_operation.commitments import Commitment
 from cloud.functions.economic_operation.rolling import Rolling
 from cloud.functions.economic_operation.service import EconomicService, Setting
@@ -73,6 +74,8 @@ class Planning:
         self._capped: set[int] = set()
         self._boxed: dict[int, tuple[Commitment, ...]] = {}
         self._offered: dict[int, tuple[int, int]] = {}
+        self._late: dict[int, int] = {}
+        self._wrong: dict[tuple[str, str], bool] = {}
         self.wake = asyncio.Event()
 
     async def start(self) -> None:
@@ -123,6 +126,8 @@ class Planning:
                 self._capped = self._capped | {project.id} if held else self._capped - {project.id}
             self._acting[project.id] = setting.mode == "act"
             count += 1
+            await self._say(alarms.of_plan(project, outcome))
+            await self._say(alarms.of_weather(project, self.rolling.weather_age_h(project.id, now)))
             await self._client.publish(f"event.{project.id}", json.dumps({"type": "planned", "project_id": project.id, **outcome}).encode())
         return count
 
@@ -188,8 +193,19 @@ class Planning:
         power = {v.device_id: v.value for v in await self._historian.latest(project_id, [s.device_id for s in where.sources] + [where.grid_meter]) if v.point_id == point("active_power").id and math.isfinite(v.value)}
         return max(0.0, power.get(where.grid_meter, drawn) - sum(power.get(s.device_id, 0.0) for s in where.sources))
 
+    async def _say(self, alarm: dict[str, Any] | None) -> None:
+        """To whoever keeps the platform's own alarms: when it is wrong, and once when it is over."""
+        if alarm is None:
+            return
+        key, wrong = (str(alarm["rule"]), str(alarm["who"])), bool(alarm.get("wrong", True))
+        if not wrong and self._wrong.get(key) is False:
+            return
+        self._wrong[key] = wrong
+        await self._client.publish("alarm.own", json.dumps(alarm).encode())
+
     async def _told(self, event: dict[str, Any]) -> None:
-        """Tell the pages of every project meant."""
+        """Tell the pages of every project meant; an event that is not kept is an alarm."""
+        await self._say(alarms.of_response(event, self._late))
         codes = set(event["document"]["resources"])
         told = {"type": "response", "event": event["id"], "event_id": event["event_id"], "state": event["state"], **({"minute": event["minute"]} if "minute" in event else {})}
         for project in self._directory.projects():

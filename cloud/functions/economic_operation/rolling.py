@@ -129,6 +129,14 @@ class Rolling:
             await asyncio.to_thread(self._service.sent, plan_id)
         return {"outcome": "planned", "code": "", "id": plan_id}
 
+    def weather_age_h(self, project_id: int, now: int) -> float | None:
+        """Age of the provider's forecast where it is too old to plan by, hours; infinite = none ever came; None = it is good, or no provider was set."""
+        if self._provider is None or project_id not in self._known:
+            return None
+        known = self._known[project_id].weather
+        age = math.inf if known is None else known.age_h(now)
+        return None if age <= STALE_H else age
+
     def plain(self, project_id: int) -> Plain | None:
         """What the newest plan of a project would be without any commitment; None = not planned since the start."""
         known = self._known.get(project_id)
@@ -189,7 +197,7 @@ class Rolling:
         texts = {"zh": error.message("zh"), "en": error.message("en")} if isinstance(error, KangError) else {"zh": getattr(error, "zh", str(error))[:300], "en": getattr(error, "en", str(error))[:300]}
         plan_id = await asyncio.to_thread(lambda: self._service.keep(project_id=project_id, issued_ms=self._now(), start_ms=start, step_s=STEP_S, outcome=outcome, code=code,
                                                                     summary={**texts, "goes_on": last["id"] if alive and last is not None else None}, document={}))
-        return {"outcome": outcome, "code": code, "id": plan_id}
+        return {"outcome": outcome, "code": code, "id": plan_id, **texts}
 
     # -- looking ----------------------------------------------------------------------------------------------------
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from importlib import resources
 from typing import Any, Final
 
-from sqlalchemy import delete, select
+from sqlalchemy import delete, func, select
 
 from cloud.functions.economic_operation.errors import SettingError, StaleSettingError
 from cloud.functions.economic_operation.tables import EconomicPlan, EconomicSetting
@@ -115,6 +115,11 @@ class EconomicService:
         with self._ledger.read() as session:
             asked = select(EconomicPlan).where(EconomicPlan.project_id == project_id).order_by(EconomicPlan.issued_ms.desc()).limit(limit)
             return [_row(r) for r in session.scalars(asked if before_ms is None else asked.where(EconomicPlan.issued_ms < before_ms))]
+
+    def last_issued(self) -> int | None:
+        """When the newest plan or failure of all projects was kept, UTC milliseconds; None = never."""
+        with self._ledger.read() as session:
+            return session.scalar(select(func.max(EconomicPlan.issued_ms)))
 
     def newest(self, project_id: int, *, planned: bool = False) -> dict[str, Any] | None:
         """The newest plan with its series; `planned`: the newest that was really made."""
