@@ -43,7 +43,7 @@ class Leavings:
                 try:
                     with ledger.write() as session:
                         getattr(self, f"_{kind}")(session, name)
-                        audit.record(session, "attack.clear", at_ms=now_ms(), target=f"{kind}/{name}", object_=f"{kind}/{name}", level="notice", operator="kang attack")
+                        audit.record(session, "system.attack.clear", at_ms=now_ms(), target=f"{kind}/{name}", object_=f"{kind}/{name}", level="notice", operator="kang attack")
                     gone[kind] = gone.get(kind, 0) + 1
                 except IntegrityError:
                     self.told.append(f"left behind, disabled: {kind} {name}, which other records refer to; it can do nothing, and stands in its list as locked or revoked")

@@ -162,5 +162,5 @@ def test_a_malformed_row_cannot_start(row: Operation) -> None:
 
 def test_every_row_is_used_by_a_route_or_named_here() -> None:
     unused = {row.name for row in operation_table()} - set(ROUTES.values())
-    assert unused == {"system.metrics.read", "interfaces.description.read", "system.audit.cut", "system.network.cut",
+    assert unused == {"system.metrics.read", "interfaces.description.read", "system.audit.cut", "system.network.cut", "system.approval.withdraw", "system.attack.clear",
                       *(f"devices.{what}.register" for what in ("region", "project", "agent", "template", "device"))}  # jobs and the command line

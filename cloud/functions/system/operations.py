@@ -45,6 +45,8 @@ OPERATIONS = (
     _people("system.contract.change", "登记服务合同", "Register a service contract", _SECURITY),
     Operation("system.approval.read", "查看审批", "See approvals", _NOT_RESIDENTS, scope="self"),
     Operation("system.approval.decide", "审批", "Approve or refuse as the second person", _NOT_RESIDENTS, changes=True, level="warning", scope="self", factor_s=STEP_UP_S, priority=1),
+    Operation("system.approval.withdraw", "撤回审批（随所审批事项结束）", "Withdraw an approval with the act it was asked for (job)", _NOT_RESIDENTS, changes=True, level="notice", scope="self", priority=9),
+    Operation("system.attack.clear", "清除安全演练留下的账户、单位、客户端与代理（命令行）", "Remove what a security drill made (command line)", _SYSTEM, changes=True, level="notice", scope="platform", priority=9),
     Operation("system.emergency.read", "查看应急授权", "See emergency grants", STAFF | ADMINS, label="personal", scope="self"),
     Operation("system.emergency.take", "取得应急授权", "Take an emergency grant", STAFF, changes=True, level="alarm", factor_s=STEP_UP_S, priority=1),
     Operation("system.emergency.end", "结束应急授权", "End an emergency grant", STAFF | _SECURITY, changes=True, level="warning"),
