@@ -112,16 +112,16 @@ class LocalPool:
 
 def _whole(p: Program, solver: Solver, relaxed: Array, cost: Array, columns: Index) -> Array:
     """The best of a few roundings at these prices; the solver is left relaxed again."""
-    best, values = np.inf, relaxed
+    best, values, before = np.inf, relaxed, solver.basis()
     priced = p.cost.copy()
     priced[columns] = cost
     for lean in _LEANS:
-        found = solver.refixed(p, rounded(p, relaxed, lean))
+        found = solver.refixed(p, rounded(p, relaxed, lean), duals=False)
         if found.status == "optimal" and priced @ found.values < best:
             best, values = float(priced @ found.values), found.values
         if best - priced @ relaxed <= _NEAR * abs(best):
             break
-    solver.loosened(p)
+    solver.loosened(p, before)
     return values
 
 

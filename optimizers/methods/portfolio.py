@@ -26,8 +26,9 @@ __all__ = ["Column", "LocalPool", "Master", "Pool", "ProcessPool", "Split", "mas
 #: HiGHS's own numbers of simplex strategies.
 _DUAL, _PRIMAL, _FEASIBLE = 1, 4, 2
 #: Whole plans are asked for at so many times the relaxed prices: a choice on both sides of them.
-_AROUND = (0.7, 1.0, 1.3)
-_MORE = (0.0, 0.4, 0.85, 1.15, 1.7)
+_AROUND = (1.0, 0.7, 1.3)
+_MORE = (0.85, 1.15, 0.4, 0.0, 1.7)
+_MOST = (0.93, 1.07, 0.55, 1.5, 2.5)
 
 
 @dataclass(slots=True)
@@ -110,7 +111,7 @@ def split(pool: Pool, target_kw: Array, step_h: float, *, shortfall_yuan_kwh: fl
     return answer
 
 
-def whole_split(pool: Pool, relaxed: Split, target_kw: Array, step_h: float, *, shortfall_yuan_kwh: float = 10.0, gap: float = 0.01, seconds: float = 10.0) -> Split:
+def whole_split(pool: Pool, relaxed: Split, target_kw: Array, step_h: float, *, shortfall_yuan_kwh: float = 10.0, gap: float = 0.01, seconds: float = 10.0, deep: bool = False) -> Split:
     """One executable column for every project, statuses whole, near a relaxed split; the gap is against the relaxed bound.
 
     Args:
@@ -121,6 +122,7 @@ def whole_split(pool: Pool, relaxed: Split, target_kw: Array, step_h: float, *, 
         shortfall_yuan_kwh: price of what is not reached.
         gap: relative gap above which more plans are asked for (few projects have little to choose from).
         seconds: the most one integer master may take.
+        deep: every project gives its deepest plan too (at the price of shortfall): for columns kept for a later, larger order. Asked for in any case when the gap is too wide.
 
     Raises:
         InputError: a target, step, price or effort that cannot be.
@@ -131,10 +133,13 @@ def whole_split(pool: Pool, relaxed: Split, target_kw: Array, step_h: float, *, 
     seconds = number("whole_split", "seconds", seconds, Number(above=True))
     began, clocked = time.perf_counter(), _Clocked(pool)
     rho = shortfall_yuan_kwh * step_h
-    columns = clocked.price(np.full(len(target_kw), rho), whole=True)
-    for factors in (_AROUND, _MORE):
+    columns = list[Column]()
+    at_once = deep or not relaxed.prices.any()  # prices of nothing do not tell what could be given
+    for factors, least in ((_AROUND, at_once), (_MORE, not at_once), (_MOST, False)):
         for factor in factors:
             columns += clocked.price(relaxed.prices * factor, whole=True)
+        if least:
+            columns += clocked.price(np.full(len(target_kw), rho), whole=True)
         found = master([c for c in columns if c.whole], target_kw, rho, whole=True, seconds=seconds)
         found.bound, found.gap, found.columns, found.rounds = relaxed.bound, _gap(found.cost, relaxed.bound), columns, relaxed.rounds
         if found.gap <= gap:
