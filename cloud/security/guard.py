@@ -146,7 +146,7 @@ class Sessions(Protocol):
 class Approvals(Protocol):
     """Second persons, as the guard needs them."""
 
-    async def ask(self, operation: Operation, principal: Principal, *, digest: str, target: str, reason: str, payload: str) -> dict[str, Any]:
+    async def ask(self, operation: Operation, principal: Principal, *, digest: str, target: str, reason: str, payload: str, projects: Iterable[int] | None = None) -> dict[str, Any]:
         """Store a pending approval; gives its view."""
         ...
 
@@ -317,7 +317,8 @@ async def _second_person(request: Request, gate: Gate, row: Operation, principal
         request.state.second_person = await gate.approvals.consume(given, row, principal, digest=digest)
         return
     reason = unquote(request.headers.get(REASON_HEADER, ""))[:200]
-    raise _PendingError(await gate.approvals.ask(row, principal, digest=digest, target=target_of(request), reason=reason, payload=body.decode(errors="replace")[:4000]))
+    raise _PendingError(await gate.approvals.ask(row, principal, digest=digest, target=target_of(request), reason=reason, payload=body.decode(errors="replace")[:4000],
+                                                  projects=getattr(request.state, "approval_projects", None)))
 
 
 #: The request the code runs for, the shapes of its parameters and the names of its query: what stands around an endpoint needs them, its own signature may not have them.

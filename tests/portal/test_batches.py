@@ -271,6 +271,8 @@ async def test_figures_of_a_batch_are_of_what_one_may_see(site: Site, operator: 
         assert (view["devices"], view["kw"], view["counts"]) == (2, kw, {"waiting": 2})
         assert view["second"] and not any("23" in str(s) for s in view["second"])
     assert page["total"] == 1 and [i["device_id"] for i in one["items"]] == mine
+    assert (await narrow.get("approvals")).json() == [] and (await narrow.get("approvals/waiting")).json() == {"waiting": 0}
+    assert (await narrow.post(f"approvals/{made['approval_id']}", json={"approve": True})).status_code == 404, "nobody agrees to what one may not look at"
     seen = (await operator.get("command-batches")).json()["rows"][0]
     assert (seen["devices"], seen["kw"], seen["counts"]) == whole and "23" in seen["second"][0]["en"]
 

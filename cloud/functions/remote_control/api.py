@@ -95,14 +95,21 @@ class Tag(BaseModel):
     reason: Line = Field(min_length=2, max_length=200)
 
 
+async def _tagged(body: Tag, request: Request, given: Given) -> DeviceInfo:
+    """The device whose tag is meant, known to who asks before anybody else is asked about it."""
+    _, who = request.state.second
+    device = given.device(who, body.device_id)
+    request.state.target = f"{device.code} unlock"
+    request.state.approval_projects = (device.project_id,)
+    return device
+
+
 @api.post("/commands/remove-tag", status_code=202)
-async def remove_tag(body: Tag, key: Key, request: Request, who: Annotated[Principal, operation("remote_control.tag.remove")], given: Given) -> dict[str, Any]:
+async def remove_tag(body: Tag, key: Key, request: Request, who: Annotated[Principal, operation("remote_control.tag.remove")], device: Annotated[DeviceInfo, Depends(_tagged)], given: Given) -> dict[str, Any]:
     """Take off another person's lockout (摘除他人挂牌): the asker and who approved it answer for it by name; the agent checks that there are two.
 
     The first call gives 202 with `approval`, which another person decides; then the same call with its id in `X-Kang-Approval` sends it.
     """
-    device = given.device(who, body.device_id)
-    request.state.target = f"{device.code} unlock"
     return _named(given, await given.commands.submit(CommandRequest(
         device.project_id, device.id, "unlock", authority=int(Authority.LOCKOUT), actor=who.name, second=request.state.second_person, reason=body.reason, idempotency_key=key)))
 

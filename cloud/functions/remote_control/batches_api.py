@@ -116,7 +116,8 @@ async def submit(body: BatchWish, key: Key, request: Request, who: Annotated[Pri
         told = {"kind": body.kind, "point": BY_ID[body.point_id].key if body.point_id in BY_ID else None, "value": body.value, "low": body.low, "high": body.high, "hold_s": body.hold_s, "gap_s": body.gap_s,
                 "start_ms": body.start_ms, "on_failure": body.on_failure, "kw": made["kw"], "why": made["second"], "count": len(devices), "devices": [{"code": d.code, "zh": d.name_zh, "en": d.name_en} for d in devices[:TOLD]]}
         try:
-            approval = await given.people.approvals.ask(row, who, digest=release_digest(identity), target=f"/batches/{identity}", reason=body.reason, payload=json.dumps(told, ensure_ascii=False))
+            approval = await given.people.approvals.ask(row, who, digest=release_digest(identity), target=f"/batches/{identity}", reason=body.reason, payload=json.dumps(told, ensure_ascii=False),
+                                                        projects={d.project_id for d in devices})
         except KangError:  # nobody can be asked, so it waits for nobody
             await asyncio.to_thread(_service(request).cancel, identity, who.name)
             raise

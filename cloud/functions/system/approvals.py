@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
-from sqlalchemy import func, or_, select, update
+from sqlalchemy import or_, select, update
 from sqlalchemy.orm import Session, aliased
 
 from cloud.functions.system.errors import ApprovalError, SelfError
@@ -55,15 +55,15 @@ class ApprovalService:
         self._now = now
         self._deadline_ms = deadline_s * 1000
 
-    async def ask(self, operation: Operation, principal: Principal, *, digest: str, target: str, reason: str, payload: str = "") -> dict[str, Any]:
-        """Store a pending approval; asking the same again gives the one that waits.
+    async def ask(self, operation: Operation, principal: Principal, *, digest: str, target: str, reason: str, payload: str = "", projects: Iterable[int] | None = None) -> dict[str, Any]:
+        """Store a pending approval, about `projects` where it is about any; asking the same again gives the one that waits.
 
         Raises:
             ApprovalError: the asker has too many waiting.
         """
-        return await asyncio.to_thread(self._ask, operation, principal, digest, target, reason, payload)
+        return await asyncio.to_thread(self._ask, operation, principal, digest, target, reason, payload, None if projects is None else sorted(set(projects)))
 
-    def _ask(self, operation: Operation, principal: Principal, digest: str, target: str, reason: str, payload: str) -> dict[str, Any]:
+    def _ask(self, operation: Operation, principal: Principal, digest: str, target: str, reason: str, payload: str, projects: list[int] | None) -> dict[str, Any]:
         now = self._now()
         with self._ledger.write() as session:
             mine = session.scalars(select(Approval).where(Approval.requester_id == principal.user_id, Approval.state.in_(("pending", "approved")), Approval.deadline_ms > now)).all()
@@ -72,7 +72,7 @@ class ApprovalService:
                 if len(mine) >= _MOST_PENDING:
                     raise ApprovalError(reason_zh=f"您已有 {_MOST_PENDING} 项待审批，请先处理", reason_en=f"you have {_MOST_PENDING} waiting already; settle those first")
                 row = Approval(id=uuid.uuid4().hex, operation=operation.name, target=target[:200], payload=payload[:4000], digest=digest, reason=reason[:200],
-                               requester_id=principal.user_id, created_ms=now, deadline_ms=now + self._deadline_ms)
+                               requester_id=principal.user_id, created_ms=now, deadline_ms=now + self._deadline_ms, project_ids=projects)
                 session.add(row)
                 session.flush()
             return {"id": row.id, "state": row.state, "operation": row.operation, "deadline_ms": row.deadline_ms}
@@ -89,7 +89,7 @@ class ApprovalService:
         now = self._now()
         with self._ledger.read() as session:
             found = session.get(Approval, approval_id)
-        if found is None:
+        if found is None or not (_sees(who, found) or found.requester_id == who.user_id):
             raise NotFoundError(what="approval", name=approval_id)
         row = table[found.operation]
         if found.requester_id == who.user_id:
@@ -128,16 +128,17 @@ class ApprovalService:
         requester, decider = aliased(User), aliased(User)
         query = select(Approval, requester.display_name, decider.display_name).join(requester, requester.id == Approval.requester_id).outerjoin(
             decider, decider.id == Approval.decided_by_id).where(or_(Approval.requester_id == who.user_id, Approval.operation.in_(mine_to_decide))).order_by(
-            Approval.created_ms.desc(), Approval.id).limit(limit)
+            Approval.created_ms.desc(), Approval.id).limit(limit * 10 if who.bounded else limit)
         with self._ledger.read() as session:
-            return [self._view(a, by, decided, who, table, a.operation in mine_to_decide) for a, by, decided in session.execute(query)]
+            seen = [row for row in session.execute(query) if row[0].requester_id == who.user_id or _sees(who, row[0])]
+            return [self._view(a, by, decided, who, table, a.operation in mine_to_decide) for a, by, decided in seen[:limit]]
 
     def waiting(self, who: Principal, table: OperationTable) -> int:
         """How many wait for `who` to decide."""
         names = [row.name for row in table if row.two_person and row.seconds & who.roles and not (row.scope == "platform" and who.bounded)]
         with self._ledger.read() as session:
-            return session.scalar(select(func.count()).select_from(Approval).where(
-                Approval.state == "pending", Approval.deadline_ms > self._now(), Approval.requester_id != who.user_id, Approval.operation.in_(names))) or 0
+            return sum(_sees(who, a) for a in session.scalars(select(Approval).where(
+                Approval.state == "pending", Approval.deadline_ms > self._now(), Approval.requester_id != who.user_id, Approval.operation.in_(names))))
 
     def _view(self, a: Approval, by: str, decided: str | None, who: Principal, table: OperationTable, may: bool) -> dict[str, Any]:
         state = "expired" if a.state in ("pending", "approved") and a.deadline_ms <= self._now() else a.state
@@ -146,3 +147,8 @@ class ApprovalService:
         return {"id": a.id, "operation": a.operation, "zh": words.zh if words else a.operation, "en": words.en if words else a.operation, "target": a.target, "payload": a.payload,
                 "reason": a.reason, "requester": by, "created_ms": a.created_ms, "deadline_ms": a.deadline_ms, "state": state, "decided_by": decided, "decided_ms": a.decided_ms,
                 "decision": a.decision, "mine": mine, "decidable": state == "pending" and may and not mine}
+
+
+def _sees(who: Principal, approval: Approval) -> bool:
+    """True when all an approval is about is in scope: nobody agrees to what one may not look at."""
+    return all(who.sees_project(p) for p in approval.project_ids or ())

@@ -140,7 +140,11 @@ class SignInFailure(Base):
 
 
 class Approval(Base):
-    """An act that waits for a second person (待审批)."""
+    """An act that waits for a second person (待审批).
+
+    Attributes:
+        project_ids: the projects it is about: only who sees them all sees it and decides; NULL = it is about none.
+    """
 
     __tablename__ = "approval"
     __table_args__ = (
@@ -159,3 +163,4 @@ class Approval(Base):
     decided_by_id: Mapped[int | None] = mapped_column(ForeignKey("user_account.id"))
     decided_ms: Mapped[int | None]
     decision: Mapped[str] = mapped_column(String(200), default="")
+    project_ids: Mapped[list[Any] | None] = mapped_column(JSON(none_as_null=True))
