@@ -23,6 +23,7 @@ from cloud.functions.devices.operations import OPERATIONS as DEVICES
 from cloud.functions.economic_operation import api as economic
 from cloud.functions.economic_operation.operations import OPERATIONS as ECONOMIC
 from cloud.functions.interfaces import api as interfaces
+from cloud.functions.interfaces.openadr import api as openadr
 from cloud.functions.interfaces.operations import OPERATIONS as INTERFACES
 from cloud.functions.monitoring import api as monitoring
 from cloud.functions.monitoring.operations import OPERATIONS as MONITORING
@@ -54,7 +55,7 @@ from cloud.portal.static import Pages
 from cloud.security.guard import Gate, Requires, check_routes
 from cloud.security.operations import OperationTable
 
-ROUTERS: tuple[APIRouter, ...] = (system.api, system_me.api, system_people.api, system_oidc.api, system_audit.api, system_dialogue.api, devices_agents.api, devices.api, monitoring.api, remote_control.api, remote_control_batches.api, remote_control_parameters.api, economic.api, demand_response.api, dispatch_api.api, interfaces.api)
+ROUTERS: tuple[APIRouter, ...] = (system.api, system_me.api, system_people.api, system_oidc.api, system_audit.api, system_dialogue.api, devices_agents.api, devices.api, monitoring.api, remote_control.api, remote_control_batches.api, remote_control_parameters.api, economic.api, demand_response.api, dispatch_api.api, interfaces.api, openadr.api)
 
 #: In a demonstration a one-time code proves who one is for as long as its link was good: there is nobody to ask for another.
 DEMO_PROOF_S = 3600

@@ -14,6 +14,7 @@ from sqlalchemy.exc import IntegrityError
 import cloud.functions.demand_response.tables
 import cloud.functions.devices.tables as devices
 import cloud.functions.economic_operation.tables
+import cloud.functions.interfaces.openadr.tables
 import cloud.functions.interfaces.tables
 import cloud.functions.remote_control.tables
 import cloud.functions.system.dialogue_tables  # noqa: F401 - registers its tables

@@ -38,6 +38,16 @@ def _clients(given: Services) -> ClientService:
                                                                  "client_secret": {"type": "string"}}}}}}})
 async def token(request: Request, response: Response, given: Given, _open: Annotated[None, operation("interfaces.token.issue")]) -> dict[str, Any]:
     """A token for client id and secret (OAuth 2.0 client credentials); by HTTP Basic or in the form."""
+    return await issue(request, response, given)
+
+
+async def issue(request: Request, response: Response, given: Services) -> dict[str, Any]:
+    """The token such a request asks for.
+
+    Raises:
+        GrantError: it is none of client credentials, form-encoded.
+        ClientRefusedError: whatever is wrong with them.
+    """
     if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/x-www-form-urlencoded":
         raise GrantError
     try:
