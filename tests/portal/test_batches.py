@@ -182,6 +182,20 @@ async def test_nobody_is_asked_about_a_batch_that_was_not_taken_or_has_ended(sit
     assert (await engineer.get("approvals/waiting")).json() == {"waiting": 0}
 
 
+async def test_a_batch_ends_when_the_second_person_refuses_or_never_answers(site: Site, operator: httpx.AsyncClient, sign_in: SignIn, ledger: Ledger, clock: Clock) -> None:
+    engineer, service = await sign_in("engineer"), BatchService(ledger, clock)
+    refused, late, agreed = [(await send(operator, wish(rooms(site, 21), reason=reason))).json() for reason in ("no", "late", "yes")]
+    assert (await engineer.post(f"approvals/{refused['approval_id']}", json={"approve": False, "reason": "not tonight"})).status_code == 200
+    assert (await engineer.post(f"approvals/{agreed['approval_id']}", json={"approve": True})).status_code == 200
+    assert service.lapse() == [refused["id"]]
+    clock.ms += 1_801_000
+    assert set(service.lapse()) == {late["id"], agreed["id"]}, "an agreement is good for half an hour, too"
+    assert service.lapse() == []
+    shown = {b["id"]: b for b in (await (await sign_in("engineer")).get("command-batches")).json()["rows"]}
+    assert [(shown[b["id"]]["state"], shown[b["id"]]["cancelled_by"]) for b in (refused, late, agreed)] == [("cancelled", "engineer"), ("cancelled", "~"), ("cancelled", "~")]
+    assert site.commands.requests == []
+
+
 async def test_a_batch_nobody_can_be_asked_about_does_not_wait(site: Site, operator: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(approvals, "_MOST_PENDING", 1)
     assert (await send(operator, wish(rooms(site, 21)))).status_code == 202

@@ -17,6 +17,8 @@ from cloud.core.ports import CommandRequest, DeviceInfo
 from cloud.functions.remote_control.errors import BatchError, BatchSizeError, BatchStateError
 from cloud.functions.remote_control.tables import CommandBatch, CommandBatchItem
 from cloud.functions.system.approvals import withdraw
+from cloud.functions.system.people_tables import Approval
+from cloud.functions.system.tables import User
 from cloud.ledger import Ledger
 from cloud.security import audit
 from cloud.security.guard import approval_digest
@@ -28,6 +30,8 @@ MOST: Final = 500
 #: A batch ends on each device with one of these; what comes out of "unknown" later is shown, and changes nothing any more.
 ENDED: Final = frozenset({"verified", "failed", "expired", "superseded", "refused", "unknown", "cancelled"})
 OPEN: Final = ("pending", "running")
+#: Who cancelled a batch that nobody answered in time.
+LATE: Final = "~"
 _FIELDS: Final = ("kind", "point_id", "value", "low", "high", "hold_s")
 
 
@@ -137,7 +141,7 @@ class BatchService:
 
     def _end_approvals(self, session: Session, row: CommandBatch) -> None:
         by = row.cancelled_by or "-"
-        withdraw(session, release_digest(row.id), at_ms=self._now(), by="platform" if by == "-" else by, why=f"command_batch/{row.id} {row.state}")
+        withdraw(session, release_digest(row.id), at_ms=self._now(), by="platform" if by in ("-", LATE) else by, why=f"command_batch/{row.id} {row.state}")
 
     def batch(self, identity: str) -> dict[str, Any]:
         """One batch with its devices.
@@ -214,9 +218,23 @@ class BatchService:
                 row.state, row.ended_ms = "cancelled", now
                 self._end_approvals(session, row)
             session.flush()
-            audit.record(session, "remote_control.batch.cancel", at_ms=now, target=f"command_batch/{identity}", object_=f"command_batch/{identity}", after={"cancelled_by": by}, level="notice", operator="platform" if by == "-" else by)
+            audit.record(session, "remote_control.batch.cancel", at_ms=now, target=f"command_batch/{identity}", object_=f"command_batch/{identity}", after={"cancelled_by": by}, level="notice", operator="platform" if by in ("-", LATE) else by)
             return [c for c in session.scalars(select(CommandBatchItem.command_id).where(and_(
                 CommandBatchItem.batch_id == identity, CommandBatchItem.state.in_(("accepted", "queued"))))) if c]
+
+    def lapse(self) -> list[str]:
+        """End the batches whose second person refused, or never answered in time; gives their ids."""
+        with self._ledger.read() as session:
+            found = session.execute(select(CommandBatch.id, Approval.state, User.name).join(Approval, Approval.id == CommandBatch.approval_id).outerjoin(User, User.id == Approval.decided_by_id).where(
+                CommandBatch.state == "pending", or_(Approval.state == "refused", and_(Approval.state.in_(("pending", "approved")), Approval.deadline_ms <= self._now())))).all()
+        out = []
+        for identity, state, decider in found:
+            try:
+                self.cancel(identity, str(decider) if state == "refused" and decider else LATE)
+            except BatchStateError:  # carried out or cancelled at this very moment
+                continue
+            out.append(str(identity))
+        return out
 
     def note(self, identity: str, n: int, **values: Any) -> bool:
         """Write what is known of a device; an end is not written over, except that of "unknown" by what was found out. True when written."""

@@ -26,6 +26,8 @@ from protos.errors import KangError
 log = logging.getLogger("kang.batches")
 TOGETHER: Final = 16
 LOOK_S: Final = 0.4
+#: How often batches that wait for a second person are looked at, s.
+LAPSE_S: Final = 5.0
 #: How long the command service may be away before what could not be handed over counts as failed.
 PATIENCE_MS: Final = 60_000
 _BAD: Final = frozenset({"failed", "refused", "expired", "unknown"})
@@ -38,6 +40,7 @@ class BatchRunner:
         self.batches = batches
         self._commands, self._live, self._directory, self._now = commands, live, directory, now
         self._running: dict[str, asyncio.Task[None]] = {}
+        self._lapsing: asyncio.Task[None] | None = None
 
     def start(self, identity: str) -> None:
         """Go on with a batch until it has ended; safe to say twice."""
@@ -46,16 +49,26 @@ class BatchRunner:
             task.add_done_callback(lambda _: self._running.pop(identity, None))
 
     def resume(self) -> None:
-        """After a restart: go on with all that had not ended."""
+        """After a restart: go on with all that had not ended, and end what nobody agreed to."""
+        self._lapsing = asyncio.create_task(self._lapse(), name="batches lapse")
         for identity in self.batches.unfinished():
             self.start(identity)
 
     async def close(self) -> None:
         """Stop following; the ledger knows where each batch stands."""
-        tasks = list(self._running.values())
+        tasks = [*self._running.values(), *([self._lapsing] if self._lapsing is not None else [])]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _lapse(self) -> None:
+        while True:
+            try:
+                for identity in await asyncio.to_thread(self.batches.lapse):
+                    log.info("batch %s ends: nobody agreed to it", identity[:8])
+            except (KangError, SQLAlchemyError) as error:
+                log.warning("batches that wait are looked at again: %s", error)
+            await asyncio.sleep(LAPSE_S)
 
     async def _run(self, identity: str) -> None:
         next_ms = 0

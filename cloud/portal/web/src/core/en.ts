@@ -297,6 +297,7 @@ export const en: Record<keyof typeof zh, string> = {
   'batch.waitsOther': 'Decide it under Approvals; its asker then carries it out.',
   'batch.start': 'Not before',
   'batch.stopped': 'Stopped',
+  'batch.stoppedLate': 'nobody approved it in time',
   'batch.stoppedItself': 'by itself, after a failure',
   'batch.putsBack': 'Undoes',
   'batch.wasPutBack': 'Undone by',

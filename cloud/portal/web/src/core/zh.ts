@@ -295,6 +295,7 @@ export const zh = {
   'batch.waitsOther': '请在“审批”中处理；批准后由提出人执行。',
   'batch.start': '不早于',
   'batch.stopped': '停止',
+  'batch.stoppedLate': '未在期限内获得批准',
   'batch.stoppedItself': '出现失败后自动停止',
   'batch.putsBack': '撤回的批次',
   'batch.wasPutBack': '已由此批次撤回',
