@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import Annotated, Any
 
 import pytest
@@ -161,7 +162,14 @@ def test_a_malformed_row_cannot_start(row: Operation) -> None:
         OperationTable([row])
 
 
+def test_whatever_writes_to_the_log_has_words_in_the_table() -> None:
+    known = {row.name for row in operation_table()}
+    written = {name for file in Path("cloud").rglob("*.py") for name in re.findall(r'audit\.record\(\s*\w+,\s*"([a-z_.]+)"', file.read_text())}
+    assert len(written) > 15
+    assert written <= known
+
+
 def test_every_row_is_used_by_a_route_or_named_here() -> None:
     unused = {row.name for row in operation_table()} - set(ROUTES.values())
-    assert unused == {"system.metrics.read", "system.audit.cut", "system.network.cut", "system.approval.withdraw", "system.attack.clear",
+    assert unused == {"system.metrics.read", "system.audit.cut", "system.network.cut", "system.approval.withdraw", "system.attack.clear", "demand_response.event.settle",
                       *(f"devices.{what}.register" for what in ("region", "project", "agent", "template", "device"))}  # jobs and the command line

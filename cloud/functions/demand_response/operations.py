@@ -18,6 +18,7 @@ OPERATIONS = (
     Operation("demand_response.program.change", "登记、修改需求响应项目（OpenADR）", "Register or change a demand-response program (OpenADR)", _ASKS, changes=True, level="notice", priority=0),
     Operation("demand_response.exchange.write", "提交 OpenADR 其他对象", "Send other OpenADR objects (reports, vens, resources, subscriptions)", _ASKS, changes=True, level="notice", priority=5),
     Operation("demand_response.event.bid", "需求响应报价", "Bid for a demand-response event", _ANSWERS, changes=True, label="control", level="notice", factor_s=STEP_UP_S),
+    Operation("demand_response.event.settle", "结算需求响应事件（后台）", "Settle a demand-response event (job)", _ANSWERS, changes=True, level="notice", priority=9),
     Operation("demand_response.strategy.read", "查看响应策略", "See response strategies", READERS),
     Operation("demand_response.strategy.change", "更改响应策略", "Change how a project answers the grid", _ANSWERS | {Role.ENGINEER}, changes=True, label="control", level="notice", factor_s=STEP_UP_S),
     Operation("demand_response.offer.read", "查看可参与的需求响应", "See offers one can join", READERS),

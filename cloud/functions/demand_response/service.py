@@ -130,7 +130,7 @@ class ResponseService:
             if order.supersedes:
                 self._supersede(session, dispatcher, order)
             _step(session, row, now, happening, dispatcher, {"version": order.version, "document": order.document()})
-            audit.record(session, "demand_response.event.submit", at_ms=now, target=f"event/{order.event_id}", object_=f"dr_event/{row.id}", after=order.document(), level="warning", operator=dispatcher)
+            audit.record(session, "demand_response.dispatch.submit", at_ms=now, target=f"event/{order.event_id}", object_=f"dr_event/{row.id}", after=order.document(), level="warning", operator=dispatcher)
             return _event(row)
 
     def _supersede(self, session: Session, dispatcher: str, order: Order) -> None:
@@ -153,7 +153,7 @@ class ResponseService:
             if row.state != State.CANCELLED:
                 self._happen(session, row, Happening.CANCEL, dispatcher, {"reason": reason[:200]})
                 row.why = reason[:200]
-                audit.record(session, "demand_response.event.cancel", at_ms=self._now(), target=f"event/{event_id}", object_=f"dr_event/{row.id}", after={"reason": reason}, level="warning", operator=dispatcher)
+                audit.record(session, "demand_response.dispatch.cancel", at_ms=self._now(), target=f"event/{event_id}", object_=f"dr_event/{row.id}", after={"reason": reason}, level="warning", operator=dispatcher)
             return _event(row)
 
     def clear(self, event_id: str, dispatcher: str, kw: float, micro_kwh: int) -> dict[str, Any]:
