@@ -79,6 +79,7 @@ async def test_seven_days_of_history_come_as_columns_and_csv_raw_and_rolled_up(r
     assert len([r for r in rows if len(r) == 9 and r[1] == "QH-B1" and r[3] == "kW"]) >= 160
 
 
+@pytest.mark.minutes
 @pytest.mark.point("1", route="GET /api/v1/projects/{id}/history", page="/devices/:id")
 async def test_three_years_of_a_point_are_answered_in_ten_seconds(real: Real) -> None:
     """Clause 9.3: 1.6 million stored minutes of one point, asked through the portal."""

@@ -64,6 +64,7 @@ async def test_start_and_stop_are_received_within_ten_seconds_and_verified(real:
             assert steps["received"] - steps["accepted"] < 10_000
 
 
+@pytest.mark.minutes
 @POINT
 async def test_a_boiler_is_started_and_stopped_by_its_own_sequence(real: Real) -> None:
     async with real.client(Role.OPERATOR) as client:
