@@ -26,6 +26,8 @@ from cloud.functions.economic_operation.effect import EconomicEffects
 from cloud.functions.economic_operation.service import EconomicService
 from cloud.functions.interfaces.answers import IdempotentAnswers
 from cloud.functions.interfaces.clients import ClientService
+from cloud.functions.interfaces.openadr import peer
+from cloud.functions.interfaces.openadr.ven import Ven, keep
 from cloud.functions.remote_control.batches import Limits
 from cloud.functions.services import Services, regions_of
 from cloud.functions.system.audit_desk import AuditDesk
@@ -86,6 +88,8 @@ async def serve(home: Path) -> None:
         people=people(sessions, keys.shared_secret(settings.credentials / "people.secret").encode(), now_ms), secure=bool(settings.portal_https), static=static if static.exists() else None, version=__version__, timezone=settings.timezone, demo=(settings.home / "demo").exists())
     app = create_app(services)
     app.state.batches.resume()
+    above = peer.read(settings.credentials / "openadr.json")
+    asked = None if above is None else asyncio.create_task(keep(Ven(peer.Peer(above), ledger, now_ms, directory.projects), above.every_s), name="openadr ven")
     config = uvicorn.Config(app, host=settings.portal_host, port=settings.portal_port, log_config=None, access_log=False, timeout_graceful_shutdown=3, workers=1)
     server = uvicorn.Server(config)
     outside = await listen(app, settings)
@@ -95,6 +99,8 @@ async def serve(home: Path) -> None:
         outside.close()
     if grpc_outside is not None:
         await grpc_outside.stop(1)
+    if asked is not None:
+        asked.cancel()
     watching.cancel()
     planned.cancel()
     recording.cancel()

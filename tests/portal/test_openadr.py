@@ -166,6 +166,20 @@ async def test_what_was_metered_is_reported_with_its_quality(site: Site, sign_in
     other = await vtn(site, sign_in, "other")
     assert await other.ask("GET", "/reports") == []
     await other.ask("GET", f"/reports/{report['id']}", status=404)
+    # -- a report that is handed in stands beside it
+    sent = {"eventID": made["id"], "clientName": "sub-aggregator", "resources": [{"resourceName": "AGGREGATED_REPORT", "intervals": [{"id": 0, "payloads": [{"type": "USAGE", "values": [1.5]}]}]}]}
+    given = await mine.ask("POST", "/reports", sent, 201)
+    assert await mine.ask("POST", "/reports", sent, 201) == given
+    assert [r["clientName"] for r in await mine.ask("GET", "/reports")] == ["kang", "sub-aggregator"]
+    assert (await mine.ask("PUT", f"/reports/{given['id']}", {**given, "reportName": "b"}))["reportName"] == "b"
+    assert (await mine.ask("PUT", f"/reports/{given['id']}", {**given, "reportName": "c"}, 409))["code"] == "E-OPENADR-STALE"
+    for change, field in (({"eventID": "event-x"}, "eventID"), ({"clientName": "kang"}, "clientName")):
+        assert (await mine.ask("POST", "/reports", {**sent, **change}, 400))["field"] == field
+    await other.ask("PUT", f"/reports/{given['id']}", sent, 400)
+    await mine.ask("PUT", f"/reports/{report['id']}", sent, 404)
+    await other.ask("DELETE", f"/reports/{given['id']}", status=404)
+    await mine.ask("DELETE", f"/reports/{given['id']}")
+    await mine.ask("GET", f"/reports/{given['id']}", status=404)
 
 
 async def test_resources_in_scope_are_told_and_what_is_not_offered_says_so(site: Site, sign_in: SignIn, desk: ResponseService) -> None:
@@ -178,7 +192,7 @@ async def test_resources_in_scope_are_told_and_what_is_not_offered_says_so(site:
     await mine.ask("GET", "/resources/yanqi", status=404)
     assert (await mine.ask("GET", "/vens"))[0] == await mine.ask("GET", "/vens/kang")
     await mine.ask("GET", "/vens/other", status=404)
-    for method, path in (("GET", "/subscriptions"), ("GET", "/subscriptions/x"), ("POST", "/subscriptions"), ("DELETE", "/subscriptions/x"), ("POST", "/vens"), ("PUT", "/vens/x"), ("POST", "/resources"), ("PUT", "/resources/x"), ("DELETE", "/vens/x"), ("POST", "/reports"), ("PUT", "/reports/x")):
+    for method, path in (("GET", "/subscriptions"), ("GET", "/subscriptions/x"), ("POST", "/subscriptions"), ("DELETE", "/subscriptions/x"), ("POST", "/vens"), ("PUT", "/vens/x"), ("POST", "/resources"), ("PUT", "/resources/x"), ("DELETE", "/vens/x"), ("PUT", "/subscriptions/x")):
         assert (await mine.ask(method, path, None if method in ("GET", "DELETE") else {}, 501))["code"] == "E-OPENADR-NOT-OFFERED"
     assert await mine.ask("GET", "/notifiers") == {"WEBHOOK": False}
 

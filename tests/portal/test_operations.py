@@ -39,7 +39,8 @@ def _fill(site: Site, route: str, project: str = "cuihu", room: str = "H0101") -
         "/session": {"code": "wrong"}, f"/projects/{cuihu}/economic": {"version": 0}, f"/projects/{cuihu}/demand-response": {"version": 0}, f"/projects/{cuihu}/demand-response/offers/999999": {"choice": "join"},
         "/demand-response/events/999999/bid": {"kw": 1.0, "micro_kwh": 0}, "/dispatch/events": {"event_id": "x", "version": 1, "kind": "order", "start_ms": 0, "end_ms": 0, "kw": 1.0},
         "/dispatch/events/none/clear": {"kw": 0.0, "micro_kwh": 0}, "/dispatch/events/none/setpoint": {"kw": 0.0},
-        **{f"/openadr3/3.1.0/programs{at}": {"programName": "matrix"} for at in ("", "/none")}, **{f"/openadr3/3.1.0/events{at}": {"programID": "none"} for at in ("", "/none")}}
+        **{f"/openadr3/3.1.0/programs{at}": {"programName": "matrix"} for at in ("", "/none")}, **{f"/openadr3/3.1.0/events{at}": {"programID": "none"} for at in ("", "/none")},
+        **{f"/openadr3/3.1.0/reports{at}": {"eventID": "none", "clientName": "matrix", "resources": []} for at in ("", "/none")}}
     query = {"/overview/power": {"start_ms": "0", "end_ms": "3600000"}, f"/projects/{cuihu}/history": {"series": f"{device}:135", "start_ms": "0", "end_ms": "3600000"}}.get(path, {})
     return method, path, bodies.get(path, {}), query
 

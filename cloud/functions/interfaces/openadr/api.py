@@ -14,7 +14,8 @@ from cloud.functions.demand_response.service import ResponseService
 from cloud.functions.interfaces.api import issue
 from cloud.functions.interfaces.openadr import views
 from cloud.functions.interfaces.openadr.errors import NotOfferedError, UnknownObjectError
-from cloud.functions.interfaces.openadr.models import EventRequest, ObjectId, ProgramRequest, Text128
+from cloud.functions.interfaces.openadr.models import EventRequest, ObjectId, ProgramRequest, ReportRequest, Text128
+from cloud.functions.interfaces.openadr.reports import ReportService
 from cloud.functions.interfaces.openadr.service import ExchangeService
 from cloud.functions.services import Services, services
 from cloud.security.guard import operation, router
@@ -23,7 +24,7 @@ from cloud.security.operations import Principal
 PREFIX: Final = "/openadr3/3.1.0"
 #: Scopes of the standard and the operations they come down to.
 SCOPES: Final = {"read_all": {"demand_response.dispatch.read", "demand_response.resource.read"}, "write_programs": {"demand_response.program.change"},
-                 "write_events": {"demand_response.dispatch.submit", "demand_response.dispatch.cancel"}}
+                 "write_events": {"demand_response.dispatch.submit", "demand_response.dispatch.cancel"}, "write_reports": {"demand_response.exchange.write"}}
 
 api = router(PREFIX)
 Given = Annotated[Services, Depends(services)]
@@ -39,7 +40,6 @@ Limit = Annotated[int, Query(ge=0, le=50)]
 NOT: Final[dict[str, Any]] = {"response_model": None, "responses": {501: {"description": "Not offered here; the text says what is instead"}}}
 NO_WEBHOOKS: Final = {"what_zh": "订阅推送", "what_en": "subscriptions", "way_zh": "请定期读取 /events 与 /reports，或用 gRPC WatchEvent", "way_en": "Read /events and /reports again, or use gRPC WatchEvent"}
 NO_VENS: Final = {"what_zh": "VEN 与资源的登记", "what_en": "the registration of vens and resources", "way_zh": "本平台自身是唯一的 VEN，其资源可读取", "way_en": "The platform itself is the one VEN; its resources can be read"}
-NO_REPORTS: Final = {"what_zh": "外来报告", "what_en": "reports by others", "way_zh": "报告由平台计量生成，可读取", "way_en": "Reports are made from what the platform meters, and can be read"}
 
 
 def kept(given: Services) -> ExchangeService:
@@ -140,35 +140,42 @@ async def drop_event(event_id: Number, request: Request, who: Annotated[Principa
 # -- reports ------------------------------------------------------------------------------------------------------------
 
 
-def _codes(given: Services) -> dict[int, str]:
-    return {p.id: p.code for p in given.directory.projects()}
+def told(given: Services) -> ReportService:
+    """Reports over this portal's ledger."""
+    return ReportService(given.sessions.ledger, given.now, {p.id: p.code for p in given.directory.projects()})
 
 
 @api.get("/reports")
 async def reports(who: Reads, given: Given, programID: ObjectId = "", eventID: ObjectId = "", clientName: Annotated[str, Query(max_length=128)] = "", skip: Skip = 0, limit: Limit = 50) -> list[dict[str, Any]]:  # noqa: N803
-    """What was metered in the caller's events that have begun."""
-    if clientName not in {"", views.VEN}:
-        return []
-    return await asyncio.to_thread(lambda: kept(given).reports(who.name, _codes(given), program=programID, event=eventID, skip=skip, limit=limit))
+    """What was metered in the caller's events that have begun, and what it handed in itself."""
+    return await asyncio.to_thread(lambda: told(given).reports(who.name, program=programID, event=eventID, client=clientName, skip=skip, limit=limit))
 
 
 @api.get("/reports/{report_id}")
 async def report(report_id: Number, who: Reads, given: Given) -> dict[str, Any]:
     """One."""
-    return await asyncio.to_thread(kept(given).report, who.name, report_id, _codes(given))
+    return await asyncio.to_thread(lambda: told(given).report(who.name, report_id))
 
 
-@api.post("/reports", status_code=201, **NOT)
-async def no_report(_who: Writes) -> NoReturn:
-    """Not offered."""
-    raise NotOfferedError(**NO_REPORTS)
+@api.post("/reports", status_code=201)
+async def make_report(body: ReportRequest, request: Request, who: Writes, given: Given) -> dict[str, Any]:
+    """Hand in a report about one of the caller's events; kept and shown, not settled by."""
+    request.state.target = f"report of {body.eventID}"[:200]
+    return await asyncio.to_thread(lambda: told(given).hand_in(who.name, body.document()))
 
 
-@api.put("/reports/{report_id}", **NOT)
-@api.delete("/reports/{report_id}", **NOT)
-async def no_report_of(report_id: Number, _who: Writes) -> NoReturn:  # noqa: ARG001  in the address
-    """Not offered."""
-    raise NotOfferedError(**NO_REPORTS)
+@api.put("/reports/{report_id}")
+async def change_report(report_id: Number, body: ReportRequest, request: Request, who: Writes, given: Given) -> dict[str, Any]:
+    """Change a report that was handed in."""
+    request.state.target = f"report {report_id}"[:200]
+    return await asyncio.to_thread(lambda: told(given).change(who.name, report_id, body.document(), body.modificationDateTime))
+
+
+@api.delete("/reports/{report_id}")
+async def drop_report(report_id: Number, request: Request, who: Writes, given: Given) -> dict[str, Any]:
+    """Take away a report that was handed in."""
+    request.state.target = f"report {report_id}"[:200]
+    return await asyncio.to_thread(lambda: told(given).drop(who.name, report_id))
 
 
 # -- what can be asked --------------------------------------------------------------------------------------------------

@@ -145,3 +145,26 @@ class EventRequest(Known):
     payloadDescriptors: list[EventPayloadDescriptor] | None = Field(None, max_length=50)  # noqa: N815
     intervalPeriod: IntervalPeriod | None = None  # noqa: N815
     intervals: list[Interval] | None = Field(None, max_length=1500)
+
+
+class ReportResource(Shape):
+    """What one resource did."""
+
+    resourceName: Text128  # noqa: N815
+    intervalPeriod: IntervalPeriod | None = None  # noqa: N815
+    intervals: list[Interval] = Field(max_length=1500)
+
+
+class ReportRequest(Known):
+    """A report of a VEN."""
+
+    clientID: Metadata = None  # noqa: N815
+    eventID: ObjectId  # noqa: N815
+    clientName: Text128  # noqa: N815
+    reportName: Annotated[Line, Field(max_length=200)] | None = None  # noqa: N815
+    payloadDescriptors: list[ReportPayloadDescriptor] | None = Field(None, max_length=50)  # noqa: N815
+    resources: list[ReportResource] = Field(max_length=1000)
+
+    def document(self) -> dict[str, Any]:
+        """As it is kept; whose it is, is known from who asks."""
+        return self.model_dump(exclude_unset=True, exclude={*Known.model_fields, "clientID"})

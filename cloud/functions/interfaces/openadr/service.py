@@ -15,19 +15,15 @@ from sqlalchemy.orm import Session
 
 from cloud.core.ports import ProjectInfo
 from cloud.functions.demand_response.errors import EventError, UnknownEventError
-from cloud.functions.demand_response.records import Records
 from cloud.functions.demand_response.service import ResponseService
 from cloud.functions.demand_response.states import TERMINAL
 from cloud.functions.interfaces.openadr import mapping, views
 from cloud.functions.interfaces.openadr.errors import FieldError, NameTakenError, ProgramUsedError, StaleObjectError, UnknownObjectError
-from cloud.functions.interfaces.openadr.tables import OpenAdrEvent, OpenAdrProgram
+from cloud.functions.interfaces.openadr.tables import OpenAdrEvent, OpenAdrProgram, OpenAdrReport
 from cloud.functions.interfaces.openadr.terms import terms
 from cloud.functions.interfaces.openadr.times import stamp
 from cloud.ledger import Ledger
 from cloud.security import audit
-
-#: Statements read for a report.
-_MOST = 5_000
 
 
 class ExchangeService:
@@ -35,7 +31,7 @@ class ExchangeService:
 
     def __init__(self, ledger: Ledger, now: Callable[[], int]) -> None:
         self._ledger, self._now = ledger, now
-        self._desk, self._records = ResponseService(ledger, now), Records(ledger)
+        self._desk = ResponseService(ledger, now)
 
     # -- programs -------------------------------------------------------------------------------------------------------
 
@@ -89,7 +85,7 @@ class ExchangeService:
         terms(document)
         with self._ledger.write() as session:
             row = _program(session, owner, number)
-            _fresh(row, seen)
+            fresh(row, seen)
             other = session.scalar(select(OpenAdrProgram).where(OpenAdrProgram.owner == owner, OpenAdrProgram.name == document["programName"], OpenAdrProgram.id != row.id))
             if other is not None:
                 raise NameTakenError(field="programName", name=other.name, other=other.id)
@@ -97,6 +93,22 @@ class ExchangeService:
                 self._note(session, owner, row, row.document, document)
                 row.name, row.document, row.changed_ms = document["programName"], dict(document), max(self._now(), row.changed_ms + 1)
             return views.program(row)
+
+    def keep_program(self, owner: str, number: str, document: Mapping[str, Any]) -> None:
+        """A program of another server, under a number of ours.
+
+        Raises:
+            FieldError: an attribute of ours that will not do.
+        """
+        terms(document)
+        with self._ledger.write() as session:
+            row = session.get(OpenAdrProgram, number)
+            if row is None:
+                now = self._now()
+                session.add(OpenAdrProgram(id=number, owner=owner, name=number, created_ms=now, changed_ms=now, document=dict(document)))
+            elif row.document != document:
+                self._note(session, owner, row, row.document, document)
+                row.document, row.changed_ms = dict(document), max(self._now(), row.changed_ms + 1)
 
     def drop_program(self, owner: str, number: str) -> dict[str, Any]:
         """Take a program away.
@@ -121,7 +133,7 @@ class ExchangeService:
     def events(self, owner: str, *, program: str = "", targets: Sequence[str] = (), active: bool = False, skip: int = 0, limit: int = 50) -> list[dict[str, Any]]:
         """A page of events, oldest first, as they stand."""
         now = self._now()
-        rows = ((row, desk) for row, desk in self._standing(owner, program, now if active else 0) if _meant(row.document, targets) and not (active and desk["state"] in TERMINAL))
+        rows = ((row, desk) for row, desk in self.standing(owner, program, now if active else 0) if _meant(row.document, targets) and not (active and desk["state"] in TERMINAL))
         return [views.event(row, desk) for row, desk in _page(rows, skip, limit)]
 
     def event(self, owner: str, number: str) -> dict[str, Any]:
@@ -130,11 +142,17 @@ class ExchangeService:
         Raises:
             UnknownObjectError: no such event of the owner, or it was deleted.
         """
-        row, desk = self._of(owner, number)
+        row, desk = self.of(owner, number)
         return views.event(row, desk)
 
-    def make_event(self, owner: str, document: Mapping[str, Any], projects: Sequence[ProjectInfo]) -> dict[str, Any]:
+    def make_event(self, owner: str, document: Mapping[str, Any], projects: Sequence[ProjectInfo], *, number: str = "") -> dict[str, Any]:
         """A new event. With an eventName the same one again gives the same answer as long as it is not over.
+
+        Args:
+            owner: who asks.
+            document: what was sent.
+            projects: in the asker's scope.
+            number: its number here, where it has one elsewhere that this stands for; then names are nobody's business. "" = a new one.
 
         Raises:
             FieldError: names the place in the document; nothing was done.
@@ -142,10 +160,10 @@ class ExchangeService:
             ResponseError: demand response refuses.
         """
         now, name = self._now(), str(document.get("eventName") or "")
-        number = "event-" + secrets.token_hex(8)
+        foreign, number = bool(number), number or "event-" + secrets.token_hex(8)
         given = self._fields(document, self._program_of(owner, document), projects, now, number, 1, 0)
         with self._ledger.write() as session:
-            known = self._namesake(session, owner, document["programID"], name, now)
+            known = session.get(OpenAdrEvent, number) if foreign else self._namesake(session, owner, document["programID"], name, now)
             if known is None:
                 session.add(OpenAdrEvent(id=number, owner=owner, program_id=document["programID"], name=name, end_ms=given["end_ms"], created_ms=now, changed_ms=now, gone=False, document=dict(document)))
             elif known.document != document:
@@ -178,8 +196,8 @@ class ExchangeService:
         Raises:
             UnknownObjectError, StaleObjectError, FieldError, ResponseError: as they say; nothing was changed.
         """
-        row, desk = self._of(owner, number)
-        _fresh(row, seen)
+        row, desk = self.of(owner, number)
+        fresh(row, seen)
         if document["programID"] != row.program_id:
             raise FieldError(field="programID", problem_zh="事件不能换项目", problem_en="cannot change: delete the event and create another")
         if row.document == document:
@@ -206,39 +224,13 @@ class ExchangeService:
             UnknownObjectError: no such event.
             StateError: it is being evaluated or settled, so it cannot be undone.
         """
-        self._of(owner, number)
+        self.of(owner, number)
         desk = self._desk.cancel(number, owner, "deleted by OpenADR")
         with self._ledger.write() as session:
             kept = session.get(OpenAdrEvent, number)
             assert kept is not None
             kept.gone, kept.changed_ms = True, max(self._now(), kept.changed_ms + 1)
             return views.event(kept, desk)
-
-    # -- reports --------------------------------------------------------------------------------------------------------
-
-    def reports(self, owner: str, codes: Mapping[int, str], *, program: str = "", event: str = "", skip: int = 0, limit: int = 50) -> list[dict[str, Any]]:
-        """A page of reports, one of every event that has begun, oldest first."""
-        now = self._now()
-        begun = (desk for row, desk in self._standing(owner, program) if event in ("", row.id) and desk["start_ms"] <= now)
-        return [self._report(desk, codes) for desk in _page(begun, skip, limit)]
-
-    def report(self, owner: str, number: str, codes: Mapping[int, str]) -> dict[str, Any]:
-        """One.
-
-        Raises:
-            UnknownObjectError: no such report: the event is not the owner's, or has not begun.
-        """
-        try:
-            _, desk = self._of(owner, views.event_of(number))
-        except UnknownObjectError:
-            desk = None
-        if desk is None or desk["start_ms"] > self._now():
-            raise UnknownObjectError(what="report", name=number)
-        return self._report(desk, codes)
-
-    def _report(self, desk: Mapping[str, Any], codes: Mapping[int, str]) -> dict[str, Any]:
-        statements, _ = self._records.statements(event=desk["id"], limit=_MOST)
-        return views.report(desk, self._records.minutes(desk["id"]), statements, codes)
 
     # -- inside ---------------------------------------------------------------------------------------------------------
 
@@ -262,7 +254,7 @@ class ExchangeService:
                 return row
         return None
 
-    def _standing(self, owner: str, program: str, after_ms: int = 0) -> Iterator[tuple[OpenAdrEvent, dict[str, Any]]]:
+    def standing(self, owner: str, program: str, after_ms: int = 0) -> Iterator[tuple[OpenAdrEvent, dict[str, Any]]]:
         """Events with what demand response says of them, one after the other; those that end after a moment only."""
         with self._ledger.read() as session:
             asked = select(OpenAdrEvent).where(OpenAdrEvent.owner == owner, OpenAdrEvent.gone.is_(False), OpenAdrEvent.end_ms > after_ms)
@@ -272,7 +264,12 @@ class ExchangeService:
             if desk is not None:
                 yield row, desk
 
-    def _of(self, owner: str, number: str) -> tuple[OpenAdrEvent, dict[str, Any]]:
+    def of(self, owner: str, number: str) -> tuple[OpenAdrEvent, dict[str, Any]]:
+        """An event as it is kept, and as demand response tells it.
+
+        Raises:
+            UnknownObjectError: no such event of the owner, or it was deleted.
+        """
         with self._ledger.read() as session:
             row = session.get(OpenAdrEvent, number)
         desk = self._at_desk(owner, number) if row is not None and row.owner == owner and not row.gone else None
@@ -294,7 +291,12 @@ def _program(session: Session, owner: str, number: str) -> OpenAdrProgram:
     return row
 
 
-def _fresh(row: OpenAdrProgram | OpenAdrEvent, seen: str | None) -> None:
+def fresh(row: OpenAdrProgram | OpenAdrEvent | OpenAdrReport, seen: str | None) -> None:
+    """Nothing, when `seen` is the version that stands.
+
+    Raises:
+        StaleObjectError: it was changed after it was read.
+    """
     if seen is not None and seen != stamp(row.changed_ms):
         raise StaleObjectError(name=row.id, known=stamp(row.changed_ms), field="modificationDateTime")
 

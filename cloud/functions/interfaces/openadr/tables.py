@@ -48,3 +48,17 @@ class OpenAdrEvent(Base):
     created_ms: Mapped[int]
     changed_ms: Mapped[int]
     document: Mapped[dict[str, Any]]
+
+
+class OpenAdrReport(Base):
+    """A report somebody handed in about an event; at most `service.REPORTS_MOST` of one event."""
+
+    __tablename__ = "openadr_report"
+    __table_args__ = (Index("ix_openadr_report_owner_event_id", "owner", "event_id"),)
+    id: Mapped[str] = mapped_column(String(40), primary_key=True)
+    owner: Mapped[str] = mapped_column(String(60))
+    event_id: Mapped[str] = mapped_column(String(40))
+    client_name: Mapped[str] = mapped_column(String(128))
+    created_ms: Mapped[int]
+    changed_ms: Mapped[int]
+    document: Mapped[dict[str, Any]]

@@ -9,7 +9,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
-from cloud.functions.interfaces.openadr.tables import OpenAdrEvent, OpenAdrProgram
+from cloud.functions.interfaces.openadr.tables import OpenAdrEvent, OpenAdrProgram, OpenAdrReport
 from cloud.functions.interfaces.openadr.times import stamp
 
 VEN: Final = "kang"
@@ -90,6 +90,11 @@ def report(desk: Mapping[str, Any], minutes: Sequence[Mapping[str, Any]], statem
         ("DEMAND", "MEAN", "KW"), ("BASELINE", "MEAN", "KW"), ("KANG_TARGET", "MEAN", "KW"), ("DELTA_USAGE", "SUMMED", "KWH"), ("KANG_COMMITTED_KWH", "SUMMED", "KWH"))]
     return {**metadata("REPORT", report_id(desk["event_id"]), desk["start_ms"], changed), "clientID": VEN, "eventID": desk["event_id"], "clientName": VEN, "reportName": desk["state"], "payloadDescriptors": described,
             "resources": [whole, *parts]}
+
+
+def handed_in(row: OpenAdrReport) -> dict[str, Any]:
+    """A report as it was handed in."""
+    return {**row.document, **metadata("REPORT", row.id, row.created_ms, row.changed_ms), "clientID": row.owner}
 
 
 def _intervals(minutes: Sequence[Mapping[str, Any]], step: int) -> list[dict[str, Any]]:
