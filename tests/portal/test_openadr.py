@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 from typing import Any
 
@@ -244,3 +245,11 @@ async def test_a_market_event_carries_its_price_and_gate(site: Site, sign_in: Si
     desk.happen(order["id"], Happening.INVITE)
     desk.bid(order["id"], 40.0, 900_000, "Li")
     assert (await mine.ask("GET", f"/events/{made['id']}"))["kang"]["bid"]["kw"] == 40.0
+
+
+async def test_the_same_event_sent_many_times_at_once_is_one_event(site: Site, sign_in: SignIn, clock: Clock, desk: ResponseService) -> None:
+    mine = await vtn(site, sign_in)
+    sent = event(await mine.program(), clock)
+    made = await asyncio.gather(*(mine.ask("POST", "/events", sent, 201) for _ in range(8)))
+    assert {e["id"] for e in made} == {made[0]["id"]}
+    assert desk.events()[1] == 1

@@ -27,7 +27,7 @@ async def test_no_operation_passes_over_a_parameter_it_does_not_know(site: Site,
         method, path, body, query = _fill(site, route)
         answer = await client.request(method, path.lstrip("/"), json=body if method in ("POST", "PUT", "PATCH") else None, params={**query, "stat": "open"}, headers={"Idempotency-Key": "unknown-parameter"})
         asked += 1
-        assert (answer.status_code, answer.json()["code"], answer.json()["field"]) == (422, "E-PARAMETER", "stat"), route
+        assert (answer.status_code, answer.json()["code"], answer.json()["field"]) == (400 if "/openadr3/" in route else 422, "E-PARAMETER", "stat"), route
     assert asked >= 8
 
 
