@@ -73,7 +73,7 @@ def _broken(plan: Plan, community: Community, tolerance: float) -> list[Breach]:
         beyond(f"{source.name}.capacity", q - cap * on, "kW")
         beyond(f"{source.name}.minimum_load", least * cap * on - q, "kW")
         beyond(f"{source.name}.power", np.abs(power - plan.power_kw[source.name]), "kW")
-        beyond(f"{source.name}.status", np.abs(on - np.round(on)), "")
+        beyond(f"{source.name}.status", np.maximum.reduce([np.abs(on - np.round(on)), -on, on - 1.0]), "")
         for what, short in (("up_h", _runs(source, on, dt, 1.0)), ("down_h", _runs(source, on, dt, 0.0))):
             beyond(f"{source.name}.{what}", short, "steps", 0.5)
         electricity += power
