@@ -5,18 +5,22 @@ Buildings are integrated in small implicit steps, stores by their definition, st
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import dataclasses
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from optimizers.plan import Plan
+from optimizers.plan import HOW, SOL_STATUS, Plan
 from optimizers.rules import ANY, Number, as_numbers, number, one_of
 from optimizers.specification import Array, Building, Community, ElectricBoiler, HeatPump, series
 from optimizers.validation import plannable
 
 _SUB = 400
+#: Fields of a plan that are one row, and those that are a row a name.
+_ROWS = ("grid_kw", "sold_kw", "spilled_kw", "shed_kw", "heat_price", "power_price")
+_MAPS = ("on", "heat_kw", "power_kw", "rooms_kw", "charge_kw", "discharge_kw", "energy_kwh", "building_kw", "room_c", "mass_c", "slacks")
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +41,10 @@ class Breach:
 
 def check(plan: Plan, community: Community, *, tolerance: float = 1e-4) -> list[Breach]:
     """Every limit the plan breaks (empty: none), and every figure in it that is not what the physics and the prices give: what is told of slacks, each part of the cost,
-    their sum, the gap. That nothing cheaper exists is not checked: it would need a solver; `bound` is held against objective, gap and status only.
+    their sum, the gap; and every name, word and type in it that does not belong there.
+
+    What is not proven, for it would need a solver: that nothing cheaper exists (`bound` is held against objective and gap only) and the marginal prices (`heat_price`
+    and `power_price` are only rows of finite numbers). `seconds` is only a time. Lists are as good as arrays: a plan may come from a file.
 
     Args:
         plan: what is judged. Rows of another length, missing or not of finite numbers are breaches too.
@@ -51,7 +58,7 @@ def check(plan: Plan, community: Community, *, tolerance: float = 1e-4) -> list[
     one_of("check", "plan", plan, (Plan,))
     number("check", "tolerance", tolerance, Number(above=True))
     community = plannable(community)
-    return _malformed(plan, community) or _broken(plan, community, tolerance)
+    return _malformed(plan, community) or _broken(_as_arrays(plan), community, tolerance)
 
 
 def _broken(plan: Plan, community: Community, tolerance: float) -> list[Breach]:
@@ -124,10 +131,10 @@ def _broken(plan: Plan, community: Community, tolerance: float) -> list[Breach]:
 def _malformed(plan: Plan, community: Community) -> list[Breach]:
     """Rows that are missing, of another length or not of finite numbers: such a plan is not looked at further."""
     steps, found = community.steps, list[Breach]()
-    wanted = {"on": community.sources, "heat_kw": community.sources, "power_kw": community.sources, "rooms_kw": community.rooms, "charge_kw": community.stores,
+    wanted: dict[str, Sequence[Any]] = {"on": community.sources, "heat_kw": community.sources, "power_kw": community.sources, "rooms_kw": community.rooms, "charge_kw": community.stores,
               "discharge_kw": community.stores, "energy_kwh": community.stores, "building_kw": community.buildings, "room_c": community.buildings,
               "mass_c": [b for b in community.buildings if b.mass_kwh_k > 0]}
-    rows: list[tuple[str, Any]] = [(field, getattr(plan, field)) for field in ("grid_kw", "sold_kw", "spilled_kw", "shed_kw", "heat_price", "power_price")]
+    rows: list[tuple[str, Any]] = [(field, getattr(plan, field)) for field in _ROWS]
     for field, things in wanted.items():
         have = getattr(plan, field)
         rows += [(f"{thing.name}.{field}", have.get(thing.name) if isinstance(have, Mapping) else None) for thing in things]
@@ -145,7 +152,38 @@ def _malformed(plan: Plan, community: Community) -> list[Breach]:
     costs = plan.cost if isinstance(plan.cost, Mapping) else {"cost": None}
     figures = {**{f"cost.{name}": yuan for name, yuan in costs.items()}, "objective": plan.objective, "bound": plan.bound, "gap": plan.gap}
     found += [Breach(f"{what} is not finite", 0, float("nan"), "yuan") for what, yuan in figures.items() if ANY.problem(yuan) is not None]
+    return found + _foreign(plan, wanted)
+
+
+def _foreign(plan: Plan, wanted: Mapping[str, Sequence[Any]]) -> list[Breach]:
+    """Names the community does not have, words no plan says, values of another type."""
+    found = list[Breach]()
+    for field, things in wanted.items():
+        have, names = getattr(plan, field), {thing.name for thing in things}
+        if not isinstance(have, Mapping):
+            found.append(Breach(f"{field} is no mapping", 0, float("nan"), ""))
+        else:
+            found += [Breach(f"{name}.{field} is unknown", 0, float("nan"), "") for name in have if name not in names]
+    for field, words in (("how", HOW), ("sol_status", SOL_STATUS)):
+        if not isinstance(getattr(plan, field), str) or getattr(plan, field) not in words:
+            found.append(Breach(f"{field} is unknown", 0, float("nan"), ""))
+    if Number(high=1e12).problem(plan.seconds) is not None:
+        found.append(Breach("seconds is no time", 0, float("nan"), "s"))
+    if not isinstance(plan.repaired, list | tuple) or not all(isinstance(note, str) for note in plan.repaired):
+        found.append(Breach("repaired is no list of texts", 0, float("nan"), ""))
     return found
+
+
+def _as_arrays(plan: Plan) -> Plan:
+    """The same plan, its rows as arrays of floats."""
+    changed: dict[str, Any] = {}
+    for field in dataclasses.fields(plan):
+        value = getattr(plan, field.name)
+        if field.name in _MAPS:
+            changed[field.name] = {name: as_numbers(row) for name, row in value.items()}
+        elif field.name in _ROWS:
+            changed[field.name] = as_numbers(value)
+    return dataclasses.replace(plan, **changed)
 
 
 def _slack_prices(community: Community) -> dict[str, float]:

@@ -9,6 +9,9 @@ from dataclasses import dataclass, field
 
 from optimizers.specification import Array
 
+HOW = ("lp", "dp", "milp", "mean")
+SOL_STATUS = ("optimal", "incumbent")
+
 
 @dataclass(frozen=True, slots=True)
 class Plan:
@@ -23,9 +26,9 @@ class Plan:
         cost: yuan by kind: energy, export, demand, starts, and priced slacks by name.
         objective: yuan, their sum: no bill, for it holds wear, comfort and what is missing at the end.
         bound: yuan, nothing can cost less.
-        gap: (objective - bound) / |objective|.
-        how: lp, dp, milp, or safe: which step of the tier gave it.
-        sol_status: optimal (within the gap asked), incumbent (time ran out), safe.
+        gap: (objective - bound) / max(1, |objective|), never below 0: around an objective of nothing a share would say nothing, so there it is yuan.
+        how: one of `HOW`: which step of the tier gave it (mean: against scenarios, the mean future's decision).
+        sol_status: one of `SOL_STATUS`: optimal (within the gap asked), incumbent (time ran out).
         heat_price, power_price: marginal yuan/kWh per step of one kWh more (of heat in the loop, of power at the connection), statuses fixed. Where cost has a kink
             one more costs no less than that, and one less saves no more.
         slacks: what could not be held: name -> amount per step (K, kW or kWh).

@@ -40,7 +40,7 @@ class Split:
         shortfall_kw: (K,) what could not be reached.
         cost: yuan, shortfall included.
         bound: yuan; no split of these projects (statuses relaxed) can cost less.
-        gap: (cost - bound) / |cost|.
+        gap: (cost - bound) / max(1, |cost|).
         prices: (K,) marginal yuan/kW of the target.
         columns: every column found, to be stored for a new order.
         rounds, seconds: effort.

@@ -47,7 +47,7 @@ class ScenarioPlan:
         shares: probability of each.
         expected: yuan, mean cost.
         bound: yuan; no plan with the same tied steps can cost less in expectation.
-        gap: (expected - bound) / |expected|.
+        gap: (expected - bound) / max(1, |expected|).
         how: dp, mean (the mean future's decision was best) or milp.
         sol_status: optimal (within the gap asked) or incumbent.
         of_mean: yuan expected when the tied statuses and loads are those of the mean future's plan; inf when that cannot be done in some scenario.
