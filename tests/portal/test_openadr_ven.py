@@ -7,6 +7,7 @@ import shutil
 import threading
 import time
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -152,6 +153,45 @@ def test_who_joins_an_event_that_is_voluntary_is_in_it(pair: Pair) -> None:
     pair.desk.bid(order["id"], 40.0, 700_000, "Li")
     pair.ven.look()
     assert (pair.mine()[0]["state"], pair.mine()[0]["outcome"]["cleared"]) == ("cleared", {"kw": 40.0, "micro_kwh": 800_000})
+
+
+def test_a_redirect_is_not_followed_and_nonsense_is_an_error() -> None:
+    """The token goes to the address that was set and nowhere else."""
+    asked: list[str] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers["content-length"]))
+            self.answer(200, b'{"access_token": "t", "token_type": "Bearer", "expires_in": 600}')
+
+        def do_GET(self) -> None:
+            asked.append(self.path.partition("?")[0])
+            if self.path.startswith("/programs"):
+                self.answer(302, b"", location="/elsewhere")
+            else:
+                self.answer(200, b'{"events": "none"}')
+
+        def answer(self, status: int, body: bytes, **headers: str) -> None:
+            self.send_response(status)
+            for name, value in {"content-length": str(len(body)), **headers}.items():
+                self.send_header(name, value)
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: Any) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        peer = Peer(PeerSettings(f"http://127.0.0.1:{server.server_port}", "a", "b"))
+        with pytest.raises(PeerError, match="302"):
+            peer.all("/programs")
+        with pytest.raises(PeerError, match="no list"):
+            peer.all("/events")
+        server.shutdown()
+        thread.join()
+    assert asked == ["/programs", "/events"]
 
 
 @pytest.mark.parametrize("change", [{"url": "http://grid.example"}, {"url": 5}, {"every_s": 0}, {"ven_name": "kang"}, {"colour": "red"}, {"client_id": ...}])

@@ -87,6 +87,13 @@ class AnswerError(PeerError):
         return int(self.values["status"])
 
 
+class _Stays(urllib.request.HTTPRedirectHandler):
+    """Goes nowhere else: a redirect would carry our token to an address nobody set."""
+
+    def redirect_request(self, *_: Any) -> None:
+        return None
+
+
 class Peer:
     """One VTN.
 
@@ -98,7 +105,7 @@ class Peer:
     def __init__(self, settings: PeerSettings, monotonic: Callable[[], float] = time.monotonic) -> None:
         self.settings, self._monotonic = settings, monotonic
         self._token, self._until = "", -1e9
-        self._context = ssl.create_default_context(cafile=settings.ca or None)
+        self._opener = urllib.request.build_opener(_Stays, urllib.request.HTTPSHandler(context=ssl.create_default_context(cafile=settings.ca or None)))
 
     def all(self, path: str, **query: str) -> list[dict[str, Any]]:
         """All objects of a search, page by page.
@@ -149,7 +156,7 @@ class Peer:
         url = self.settings.url.rstrip("/") + path
         where = f"{method} {path.partition('?')[0]}"
         try:
-            with urllib.request.urlopen(urllib.request.Request(url, body, headers, method=method), timeout=15, context=self._context if url.startswith("https") else None) as answer:  # noqa: S310 # nosec B310  scheme checked in read()
+            with self._opener.open(urllib.request.Request(url, body, headers, method=method), timeout=15) as answer:  # noqa: S310  scheme checked in read()
                 text = answer.read(_LARGEST)
                 return json.loads(text) if text else None
         except urllib.error.HTTPError as error:
