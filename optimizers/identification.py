@@ -31,7 +31,7 @@ class Identified:
 
     Attributes:
         values: parameter -> value, units as of `Building`.
-        uncertainty: parameter -> standard uncertainty.
+        uncertainty: parameter -> standard uncertainty; inf = the data do not tell it (`solar_m2` is 0 then, no gain from the sun is planned with).
         rmse_k: of the simulated room temperature on the last quarter, which was not fitted.
         order: 1 or 2.
     """
@@ -102,7 +102,9 @@ def identify(room_c: Array, heat_kw: Array, outdoor_c: Array, sun_kw_m2: Array, 
     # Neighbouring errors are alike: count only as many as are independent.
     correlated = float(np.clip(np.corrcoef(left[:-1], left[1:])[0, 1], 0, 0.999))
     noise = float(left @ left) / max(1.0, len(left) - len(names)) * (1 + correlated) / (1 - correlated)
-    spread = np.sqrt(np.maximum(0.0, np.diag(np.linalg.pinv(information)) * noise))
+    inverse = np.linalg.pinv(information)
+    spread = np.sqrt(np.maximum(0.0, np.diag(inverse) * noise))
+    spread[np.diag(inverse @ information) < 0.99] = np.inf  # the data do not move with it at all: nothing is known of it
     held = errors(fit.x, steps)[train:]
     told = dict(zip(names, spread, strict=False))
     if order == 2 and (told["mass_kwh_k"] > 1.0 or told["coupling_kw_k"] > 1.0):
@@ -111,7 +113,9 @@ def identify(room_c: Array, heat_kw: Array, outdoor_c: Array, sun_kw_m2: Array, 
         if not told[name] <= largest:
             raise NotIdentifiedError(parameter=name, problem=f"its uncertainty is {told[name]:.0%}")
     values = dict(zip(names, np.exp(fit.x).tolist(), strict=False))
-    return Identified(values, {n: float(values[n] * s) for n, s in told.items()}, float(np.sqrt(np.mean(held**2))), order)
+    if not told["solar_m2"] <= 1.0:  # without sun in the data its gain is any number: none is handed out
+        values["solar_m2"], told["solar_m2"] = 0.0, np.inf
+    return Identified(values, {n: float(s if np.isinf(s) else values[n] * s) for n, s in told.items()}, float(np.sqrt(np.mean(held**2))), order)
 
 
 def _simulated(values: Array, begin: Array, heat_kw: Array, outdoor_c: Array, sun_kw_m2: Array, step_h: float) -> Array:

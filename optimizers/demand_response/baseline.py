@@ -118,7 +118,9 @@ def mean_of_last(days: int) -> Baseline:
 
 
 def high_of(high: int, days: int, *, latest: int = 2) -> Baseline:
-    """Mean of the `high` days with the most energy among the last `days` (Beijing: 5 of 10, days D-2 to D-12)."""
+    """Mean of the `high` days with the most energy among the last `days` usable ones of the day's kind, from D-`latest` back (Beijing: 5 of 10, D-2 to D-12 where all
+    of them are usable; excluded days and holes reach further back, 60 days at most).
+    """
     days = _given("high_of", "days", days)
     high, latest = int(number("high_of", "high", high, Number(1, days, whole=True))), _given("high_of", "latest", latest)
 
@@ -131,7 +133,7 @@ def high_of(high: int, days: int, *, latest: int = 2) -> Baseline:
 
 
 def before_control(intervals: int = 1) -> Baseline:
-    """The load just before the event (real-time events: 15 min)."""
+    """The load just before the event: the mean of so many intervals of the history, whatever their length (real-time events: 15 min, one of 96 a day)."""
     intervals = _given("before_control", "intervals", intervals)
 
     def method(history: History, event: Event) -> Array:
@@ -143,13 +145,21 @@ def before_control(intervals: int = 1) -> Baseline:
     return method
 
 
+def _factor(method: str, mine: Array, theirs: Array, cap: float) -> float:
+    """The same day's load over the baseline's in the adjustment window, within 1 -+ cap; an adjustment that cannot be made is an error, never none."""
+    usable = np.isfinite(mine) & np.isfinite(theirs)
+    if not usable.any() or theirs[usable].sum() <= 0:
+        raise BaselineError(method=method, problem=Words("no load in the window of adjustment before 'closed'", "“closed”之前的修正窗口没有可用负荷"))
+    return float(np.clip(mine[usable].sum() / theirs[usable].sum(), 1 - cap, 1 + cap))
+
+
 def adjusted(base: Baseline, like: Callable[[History, Event, slice], Array], *, window: int = 4, cap: float = 0.2) -> Baseline:
     """A baseline scaled by the same day's load in the intervals before `closed`, at most by the cap (X of Y with adjustment).
 
     Args:
         base: what is scaled.
         like: the same baseline over another window of the day.
-        window: intervals looked at.
+        window: intervals looked at; where none of them has load, the baseline is refused (`BaselineError`): an unadjusted one is another baseline.
         cap: the factor stays within 1 -+ cap.
     """
     window, cap = _given("adjusted", "window", window), number("adjusted", "cap", cap, _SHARE)
@@ -158,9 +168,7 @@ def adjusted(base: Baseline, like: Callable[[History, Event, slice], Array], *, 
         history, event = judged(history, event)
         seen = slice(max(0, event.closed - window), event.closed)
         mine, theirs = history.load_kw[event.day, seen], like(history, event, seen)
-        usable = np.isfinite(mine) & np.isfinite(theirs)
-        factor = float(mine[usable].sum() / theirs[usable].sum()) if usable.any() and theirs[usable].sum() > 0 else 1.0
-        return base(history, event) * float(np.clip(factor, 1 - cap, 1 + cap))
+        return base(history, event) * _factor("adjusted", mine, theirs, cap)
     return method
 
 
@@ -220,9 +228,7 @@ def temperature(days: int = 40, *, window: int = 4, cap: float = 0.2, inertia: f
         base = fitted(slice(event.first, event.last))
         if window:
             mine, theirs = history.load_kw[event.day, seen], fitted(seen)
-            usable = np.isfinite(mine) & np.isfinite(theirs)
-            if usable.any() and theirs[usable].sum() > 0:
-                base = base * float(np.clip(mine[usable].sum() / theirs[usable].sum(), 1 - cap, 1 + cap))
+            base = base * _factor("temperature", mine, theirs, cap)
         return _known("temperature", base)
     return method
 

@@ -59,7 +59,7 @@ class EventPlan:
     Attributes:
         plan: what to do; `plain`: what would be done without the event.
         preheat_from: first step whose draw is raised for the event; `Terms.first` when none is.
-        delivered_kw: reduction at each step of the event still to come.
+        delivered_kw: reduction of what is drawn less what is fed in, at each step of the event still to come; empty once only the rebound is left.
         missing_kw: of it, what falls short of the promise.
         rebound_kw: highest draw in the rebound hours.
         above_yuan: what breaking the limits would cost by `Prices.limit`.
@@ -96,22 +96,24 @@ def event_plan(community: Community, terms: Terms, *, planner: Dispatcher | None
     if planner is not None:
         one_of("event_plan", "planner", planner, (Dispatcher,))
     steps, dt = community.steps, community.step_h
-    if terms.last <= max(0, terms.first) or terms.first >= steps:
+    rebound = round(terms.rebound_h / dt)
+    if terms.last <= terms.first or terms.first >= steps or terms.last + rebound <= 0:
         raise InputError(name="event", field="first", problem=Words(f"steps {terms.first} to {terms.last} are not in a horizon of {steps}", f"时段 {terms.first} 至 {terms.last} 不在 {steps} 个时段内"))
     numbers("event", "baseline_kw", terms.baseline_kw, (terms.last - terms.first,))
     planner = planner or Dispatcher()
-    first, last = max(0, terms.first), min(steps, terms.last)
-    baseline = np.asarray(terms.baseline_kw, np.float64)[first - terms.first:last - terms.first]
+    first, last = max(0, terms.first), max(0, min(steps, terms.last))  # an event that has passed holds nothing but its rebound
+    baseline = np.asarray(terms.baseline_kw, np.float64)[first - terms.first:max(first, last) - terms.first]
     limit = np.full(steps, np.inf) if community.limit_kw is None else np.array(community.limit_kw, np.float64)
     limit[first:last] = np.fmin(limit[first:last], np.maximum(0.0, baseline - terms.committed_kw))
-    after = slice(last, min(steps, last + round(terms.rebound_h / dt)))
+    after = slice(last, min(steps, max(0, terms.last + rebound)))
     limit[after] = np.fmin(limit[after], terms.rebound_kw)
     plain = planner.plan(community)
     held = dataclasses.replace(community, limit_kw=limit)
     plan = planner.plan(held)
-    delivered = baseline - plan.grid_kw[first:last]
+    drawn = plan.grid_kw - plan.sold_kw  # what the meter sees: a site may feed in
+    delivered = baseline - drawn[first:last]
     above = plan.cost.get("above", 0.0)
-    return EventPlan(plan, plain, _preheat(plan, plain, first, dt), delivered, np.maximum(0.0, terms.committed_kw - delivered), float(plan.grid_kw[after].max(initial=0.0)), above,
+    return EventPlan(plan, plain, _preheat(plan, plain, first, dt), delivered, np.maximum(0.0, terms.committed_kw - delivered), float(drawn[after].max(initial=0.0)), above,
                      plan.objective - above - (plain.objective - plain.cost.get("above", 0.0)), held)
 
 

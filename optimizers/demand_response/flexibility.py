@@ -7,10 +7,12 @@ more of what is owed to people than the plan without an event. Must not know: ev
 from __future__ import annotations
 
 import dataclasses
+import math
 from dataclasses import dataclass
 
 import numpy as np
 
+from optimizers.errors import InputError, Words
 from optimizers.formulations.dispatch import Index, Program, program
 from optimizers.methods.dispatch import usable
 from optimizers.methods.highs import Solver
@@ -47,23 +49,27 @@ def envelope(community: Community, start: int, *, durations_h: tuple[float, ...]
     Args:
         community: as now; statuses are relaxed (an aggregate of many switches is near that; a single unit is judged by a whole plan).
         start: first step of the event.
-        durations_h: lengths asked for.
+        durations_h: lengths asked for; each is held for whole steps that cover it, so a length within a step is as a whole one.
 
     Raises:
         SpecificationError: the community contradicts itself.
-        InputError: a step outside the horizon, or a duration that is none.
+        InputError: a step outside the horizon, or a duration that is none or reaches beyond it.
         UnsolvedError: hard limits leave no plan.
     """
     community = plannable(community)
     start = int(number("envelope", "start", start, Number(0, community.steps - 1, whole=True)))
     durations = numbers("envelope", "durations_h", durations_h, rule=Number(0, 1e4, above=True)).tolist()
+    left = (community.steps - start) * community.step_h
+    for duration in durations:
+        if duration > left + 1e-9:
+            raise InputError(name="envelope", field="durations_h", problem=Words(f"{duration:g} h, but only {left:g} h are left of the horizon from step {start} on", f"{duration:g} 小时，而自第 {start} 步起仅剩 {left:g} 小时"))
     p, solver = program(community), Solver()
     base = usable(p, solver.relaxed(p))
     grid = p.columns["grid"]
     owed = _owed(p, base.values)
     found = []
     for duration in durations:
-        steps = grid[start:start + max(1, round(duration / community.step_h))]
+        steps = grid[start:start + max(1, math.ceil(duration / community.step_h - 1e-9))]
         mean = float(base.values[steps].mean())
         down = _level(p, steps, base.values[steps], owed, -1.0)
         up = _level(p, steps, base.values[steps], owed, 1.0)
@@ -72,8 +78,8 @@ def envelope(community: Community, start: int, *, durations_h: tuple[float, ...]
 
 
 def _owed(p: Program, values: Array) -> dict[str, float]:
-    """K*h below the floor and outside comfort in the plan without an event: an event may not add to it."""
-    return {name: float(values[index].sum()) for name, index in p.columns.items() if name.split(":")[0] in ("floor", "cold", "hot", "shed")}
+    """K*h below the floor and outside comfort, and kW above what is contracted or limited, in the plan without an event: an event may not add to it."""
+    return {name: float(values[index].sum()) for name, index in p.columns.items() if name.split(":")[0] in ("floor", "cold", "hot", "shed", "over", "above")}
 
 
 def _level(p: Program, steps: Index, base: Array, owed: dict[str, float], sign: float) -> tuple[float, float]:

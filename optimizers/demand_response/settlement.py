@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from decimal import Decimal
+from decimal import Context, Decimal, localcontext
 
 import numpy as np
 
@@ -15,6 +15,9 @@ from optimizers.errors import InputError, Words
 from optimizers.rules import Number, money, number, numbers, one_of
 from optimizers.specification import Array
 from optimizers.tariff.rating import FEN, fen
+
+#: Money is reckoned the same whatever the caller's decimal context.
+_EXACT = Context(prec=50)
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +29,7 @@ class Terms:
         yuan_kw: for contracted capacity, once.
         least, most: shares of the commitment under which nothing, above which nothing more is paid.
         penalty_yuan_kwh: for what is missing below `least`.
-        on_time_s: within which half of the commitment must be there.
+        on_time_s: within which half of the commitment must be there, s from the start; later than that nothing is paid, as below `least`.
     """
 
     yuan_kwh: Decimal
@@ -119,11 +122,17 @@ def settle(baseline_kw: Array, measured_kw: Array, committed_kw: Decimal, step_h
     if terms.least > terms.most:
         raise InputError(name="settle", field="terms.least", problem=Words(f"{terms.least} is above 'most', {terms.most}", f"{terms.least} 大于“most” {terms.most}"))
     committed_kw = money("settle", "committed_kw", committed_kw, Number())
+    with localcontext(_EXACT):
+        return _settled(baseline_kw, measured_kw, committed_kw, step_h, terms)
+
+
+def _settled(baseline_kw: Array, measured_kw: Array, committed_kw: Decimal, step_h: float, terms: Terms) -> Statement:
     reduction = [Decimal(repr(float(b))) - Decimal(repr(float(m))) for b, m in zip(baseline_kw, measured_kw, strict=True)]
     dt = Decimal(repr(step_h))
     mean = sum(reduction, Decimal(0)) / max(1, len(reduction))
     cap = terms.most * committed_kw
-    reached = mean >= terms.least * committed_kw
+    there = next((k for k, r in enumerate(reduction) if 2 * r >= committed_kw), None)
+    reached = mean >= terms.least * committed_kw and there is not None and there * step_h * 3600 <= terms.on_time_s
     paid = sum((min(max(r, Decimal(0)), cap) for r in reduction), Decimal(0)) * dt if reached else Decimal(0)
     missing = max(Decimal(0), terms.least * committed_kw - mean) * dt * len(reduction)
     items = {"energy": paid * terms.yuan_kwh, "capacity": committed_kw * terms.yuan_kw if reached else Decimal(0), "penalty": -missing * terms.penalty_yuan_kwh}
@@ -172,7 +181,14 @@ def to_fen(items: Mapping[str, Decimal], *, total: Decimal | None = None) -> dic
     items = {name: money("to_fen", f"items.{name}", yuan) for name, yuan in items.items()}
     if total is not None and abs(money("to_fen", "total", total) - sum(items.values(), Decimal(0))) > FEN / 2:
         raise InputError(name="to_fen", field="total", problem=Words(f"{total} is not the sum of the items", f"{total} 不是各项之和"))
+    with localcontext(_EXACT):
+        return _rounded(items, total)
+
+
+def _rounded(items: Mapping[str, Decimal], total: Decimal | None) -> dict[str, Decimal]:
     aim = fen(sum(items.values(), Decimal(0)) if total is None else total)
+    if aim and not items:
+        raise InputError(name="to_fen", field="items", problem=Words(f"no item to carry {aim}", f"没有可承担 {aim} 的项目"))
     floors = {k: (v // FEN if v >= 0 or v % FEN == 0 else v // FEN - 1) * FEN for k, v in items.items()}
     left = int((aim - sum(floors.values(), Decimal(0))) / FEN)
     order = sorted(items, key=lambda k: (floors[k] - items[k], k))

@@ -389,6 +389,8 @@ def _season(raw: Mapping[str, Any], where: str) -> Season | None:
         dt.date(2024, *first), dt.date(2024, *last)
     except ValueError:
         raise TariffError(where=f"{where}.season", problem="not from MM-DD to MM-DD") from None
+    if first == (2, 29):
+        raise TariffError(where=f"{where}.season", problem="begins on a day that most years do not have; take 03-01 (or end at 02-29, which holds in any year)")
     return Season(first, last)
 
 

@@ -62,7 +62,7 @@ class Charge:
 
 @dataclass(frozen=True, slots=True)
 class Bill:
-    """What was rated: lines, charges (rounded), kWh, and where the counters of brackets stand afterwards."""
+    """What was rated: lines, charges (rounded), kWh, and where the counters of brackets stand afterwards. Energy only: no charge for capacity or demand, no power factor."""
 
     lines: list[Line]
     charges: list[Charge]
@@ -76,7 +76,10 @@ class Bill:
 
 
 def rate(tariff: Tariff, start_ms: NDArray[np.int64], end_ms: NDArray[np.int64], kwh: Array, *, used: Mapping[str, Decimal] | None = None) -> Bill:
-    """Rate intervals of one account.
+    """Rate the energy of one account's intervals: components, market curves, brackets.
+
+    The charge for capacity or demand (`tariff.capacity_yuan_kva`, `tariff.demand`, with `demand_kw`) and the adjustment by power factor (`power_factor_share`) are by month and
+    contract, not by interval: they are not in this bill.
 
     Args:
         tariff: the tariff.
@@ -349,7 +352,7 @@ def _bracket_now(tariff: Tariff, day: dt.date, period: str, used: Mapping[str, D
 
 
 def demand_kw(start_ms: NDArray[np.int64], kwh: Array, length_ms: int, *, minutes: int = 15, sliding: bool = False) -> float:
-    """Maximum demand: the highest mean over `minutes`, of intervals of one length without holes.
+    """Maximum demand: the highest mean over `minutes`, of intervals of one length without holes; windows begin at whole multiples of `minutes`, or anywhere when `sliding`.
 
     Raises:
         InputError: the mean's length is not a whole number of intervals; arrays of other lengths; energy that is not a number (a hole is no zero: fill it by the contract's rule).
@@ -361,15 +364,13 @@ def demand_kw(start_ms: NDArray[np.int64], kwh: Array, length_ms: int, *, minute
         raise InputError(name="demand_kw", field="start_ms", problem=Words(f"a hole or another length than {length_ms} ms after interval {int(np.argmax(np.diff(start) != length_ms))}",
                                                                           f"第 {int(np.argmax(np.diff(start) != length_ms))} 个时段之后有缺口，或长度不是 {length_ms} 毫秒"))
     if (minutes * MINUTE_MS) % length_ms:
-        if length_ms % (minutes * MINUTE_MS):
-            raise InputError(name="demand_kw", field="minutes", problem=Words(f"{minutes} min is not a whole number of intervals of {length_ms} ms", f"{minutes} 分钟不是 {length_ms} 毫秒时段的整数倍"))
-        return float(np.max(kwh, initial=0.0)) * 3_600_000 / length_ms
+        raise InputError(name="demand_kw", field="minutes", problem=Words(f"{minutes} min is not a whole number of intervals of {length_ms} ms; longer intervals hide the peak", f"{minutes} 分钟不是 {length_ms} 毫秒时段的整数倍；更长的时段会掩盖峰值"))
     width = minutes * MINUTE_MS // length_ms
-    if len(kwh) < width:
-        return 0.0
-    sums = np.convolve(kwh, np.ones(width), "valid")
+    sums = np.convolve(kwh, np.ones(width), "valid") if len(kwh) >= width else np.empty(0)
     if not sliding:
         sums = sums[(start[:len(sums)] // length_ms) % width == 0]
+    if not len(sums):
+        raise InputError(name="demand_kw", field="kwh", problem=Words(f"no whole window of {minutes} min among {len(kwh)} intervals", f"{len(kwh)} 个时段中没有完整的 {minutes} 分钟窗口"))
     return float(np.max(sums, initial=0.0)) * 60 / minutes
 
 

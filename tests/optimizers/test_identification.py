@@ -47,3 +47,18 @@ def test_data_that_do_not_tell_are_refused(data: tuple[np.ndarray, ...], paramet
     with pytest.raises(NotIdentifiedError) as refused:
         identify(*data, 0.5)
     assert refused.value.facts["parameter"] == parameter
+
+
+@pytest.mark.parametrize("sun", [0.0, 1e-6])
+def test_a_gain_from_the_sun_that_the_data_cannot_show_is_none_and_told(sun: float) -> None:
+    hours = 24 * 21
+    rng = np.random.default_rng(5)
+    outdoor = -5 + 6 * np.sin(np.arange(hours) / 24 * 2 * np.pi) + rng.normal(0, 1, hours)
+    heat = np.where(np.arange(hours) % 12 < 6, 160.0, 40.0)
+    room, seen = 20.0, []
+    for k in range(hours):
+        room += (heat[k] - 4.0 * (room - outdoor[k])) / 60.0
+        seen.append(room + rng.normal(0, 0.02))
+    found = identify(np.array(seen), heat, outdoor, np.where(np.arange(hours) == 40, sun, 0.0), 1.0, order=1)
+    assert (found.values["solar_m2"], found.uncertainty["solar_m2"]) == (0.0, np.inf)
+    assert found.values["loss_kw_k"] == pytest.approx(4.0, rel=0.1)

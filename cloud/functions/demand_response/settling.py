@@ -69,7 +69,7 @@ async def settled(historian: Historian, meter: Meter, order: Order, held: Mappin
     reached = np.flatnonzero(baseline - seen >= 0.5 * committed) if committed > 0 else np.empty(0)
     delivered = float(((baseline - seen) * weight).sum() / 60)
     pays = order.kind is Kind.MARKET and not order.trial
-    terms = Terms(_yuan(micro_kwh if pays else 0), _yuan(order.micro_kw if pays else 0), penalty_yuan_kwh=_yuan(order.micro_penalty_kwh if pays else 0))
+    terms = Terms(_yuan(micro_kwh if pays else 0), _yuan(order.micro_kw if pays else 0), penalty_yuan_kwh=_yuan(order.micro_penalty_kwh if pays else 0), on_time_s=order.ramp_s + 900.0)
     statement = settle(baseline * weight, seen * weight, Decimal(repr(round(committed, 3))), 1 / 60, terms)
     return {
         "baseline": used, "asked_baseline": order.baseline, "baselines": {m: None if b is None else round(float((b * weight).sum() / 60), 3) for m, b in shown.items()},
