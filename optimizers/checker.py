@@ -119,6 +119,8 @@ def _broken(plan: Plan, community: Community, tolerance: float) -> list[Breach]:
     beyond("heat balance", np.abs(heat), "kW")
     base, pv = series(community.base_kw, steps), series(community.pv_kw, steps)
     beyond("power balance", np.abs(plan.grid_kw - plan.sold_kw - (base - plan.shed_kw - pv + plan.spilled_kw + electricity)), "kW")
+    beyond("buying and selling at once", np.minimum(plan.grid_kw, plan.sold_kw), "kW", 10 * tolerance)
+    beyond("grid_kw", -plan.grid_kw, "kW")
     beyond("transformer_kw", plan.grid_kw - community.transformer_kw, "kW")
     beyond("export_kw", np.maximum(plan.sold_kw - community.export_kw, -plan.sold_kw), "kW")
     beyond("spilled_kw", np.maximum(plan.spilled_kw - pv, -plan.spilled_kw), "kW")

@@ -7,6 +7,7 @@
     E_{t+1} = (1-l)^dt E_t + dt (eta_c c_t - r_t / eta_r);  E_{t+1} + z_t >= reserve                               (5)
     x_{t+1} = a x_t + b (h_t + rooms_t) + d_t;  T + s1 >= floor, T + s2 >= low, T - s3 <= high                     (6)
     g_t - x_t = base_t - y_t - (pv_t - k_t) + sum (alpha u_t + beta_t q_t) + rooms_t                               (7)
+    g_t <= G_t (1 - z_t), x_t <= X_t z_t where selling pays no less than buying costs (`meter`)                    (7')
     g_t <= contract + s4;  g_t <= limit_t + s5;  g_t <= d;  g_t <= transformer (hard)                              (8)
     E_T + z >= target;  T_T + z >= target                                                                          (9)
 
@@ -24,6 +25,7 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from optimizers.formulations.building import Thermal, thermal
+from optimizers.formulations.meter import Meter, meter
 from optimizers.formulations.units import Unit, units
 from optimizers.specification import Array, Building, Community, Storage, series
 
@@ -42,6 +44,7 @@ class Program:
         columns, rows: name -> indices, one a step (or fewer).
         constant: yuan added to the objective.
         units, thermals, community: what it was made of.
+        choice: steps of the columns "sells", 1 where power is sold and not bought; they follow the statuses in `whole`.
     """
 
     cost: Array
@@ -57,6 +60,7 @@ class Program:
     units: list[Unit]
     thermals: list[Thermal]
     community: Community
+    choice: Index = field(default_factory=lambda: np.empty(0, np.int64))
 
 
 @dataclass(slots=True)
@@ -125,8 +129,13 @@ def _compressed(rows: Index, columns: Index, values: Array, shape: tuple[int, in
     return sparse.csr_matrix((values[found[0]], found[2], found[1]), shape=shape)
 
 
-def program(community: Community) -> Program:
-    """Write a plannable community (see `validation.plannable`) as arrays."""
+def program(community: Community, *, choice: NDArray[np.bool_] | None = None) -> Program:
+    """Write a plannable community (see `validation.plannable`) as arrays.
+
+    Args:
+        community: plannable.
+        choice: (steps,) where the meter gets a binary; None: where it needs one.
+    """
     steps, dt, prices = community.steps, community.step_h, community.prices
     b = _Builder(steps)
     made = units(community)
@@ -157,11 +166,12 @@ def program(community: Community) -> Program:
         _building(b, building, state, [(heat, 1.0), *room_heat.get(building.name, [])], community)
     if loop:
         b.row("loop", 0.0, 0.0, *loop)
-    _grid(b, community, power)
+    way = meter(community, made, choice)
+    _grid(b, community, power, way, statuses)
     rows, columns, values = (np.concatenate([e[k] for e in b.entries]) for k in range(3))
     matrix = _compressed(rows, columns, values, (b.height, b.width))
     return Program(np.concatenate(b.cost), np.concatenate(b.lower), np.concatenate(b.upper), matrix, np.concatenate(b.row_lower), np.concatenate(b.row_upper),
-                   np.concatenate(statuses) if statuses else np.empty(0, np.int64), b.columns, b.rows, -prices.demand * prices.peak_so_far_kw, made, thermals, community)
+                   np.concatenate(statuses) if statuses else np.empty(0, np.int64), b.columns, b.rows, -prices.demand * prices.peak_so_far_kw, made, thermals, community, way.choice)
 
 
 def _unit(b: _Builder, unit: Unit, statuses: list[Index]) -> tuple[Index | None, Index]:
@@ -227,13 +237,18 @@ def _building(b: _Builder, building: Building, state: Thermal, heats: list[tuple
     b.row(f"end:{building.name}", target, np.inf, (room[-1:], 1.0), (short, 1.0), count=1)
 
 
-def _grid(b: _Builder, community: Community, power: list[tuple[Index, float | Array]]) -> None:
+def _grid(b: _Builder, community: Community, power: list[tuple[Index, float | Array]], way: Meter, statuses: list[Index]) -> None:
     steps, dt, prices = community.steps, community.step_h, community.prices
     grid = power[0][0]
     base, pv = series(community.base_kw, steps), series(community.pv_kw, steps)
     shed = b.column("shed", dt * prices.shed, 0.0, base)
     spilled = b.column("spilled", 0.0, 0.0, pv)
-    sold = b.column("sold", -dt * series(prices.export, steps), 0.0, community.export_kw)
+    sold = b.column("sold", -dt * series(prices.export, steps), 0.0, way.sold)
+    if len(way.choice):
+        sells, at = b.column("sells", 0.0, 0.0, 1.0, count=len(way.choice)), way.choice
+        statuses.append(sells)
+        b.row("buys or", -np.inf, way.bought[at], (grid[at], 1.0), (sells, way.bought[at]), count=len(at))
+        b.row("sells", -np.inf, 0.0, (sold[at], 1.0), (sells, -way.sold[at]), count=len(at))
     b.row("power", base - pv, base - pv, *power, (sold, -1.0), (shed, 1.0), (spilled, -1.0))
     if np.isfinite(community.contract_kw):
         over = b.column("over", dt * prices.contract)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import pulp
 
 from optimizers.formulations.building import thermal
+from optimizers.formulations.meter import meter
 from optimizers.formulations.units import Unit, units
 from optimizers.specification import Building, Community, Storage, series
 
@@ -115,10 +116,15 @@ class Model:
         c, prices, dt, n, p = self._c, self._c.prices, self._dt, self._n, self.problem
         base, pv, export = (series(v, n).tolist() for v in (c.base_kw, c.pv_kw, prices.export))
         peak = self._var(prices.peak_so_far_kw) if prices.demand > 0 else None
+        way = meter(c, units(c))
         for t in range(n):
-            g, sold, shed, spilled = self._var(0, c.transformer_kw), self._var(0, c.export_kw), self._var(0, base[t]), self._var(0, pv[t])
+            g, sold, shed, spilled = self._var(0, c.transformer_kw), self._var(0, float(way.sold[t])), self._var(0, base[t]), self._var(0, pv[t])
             p += pulp.lpSum(self._loop[t]) == 0
             p += g - sold == base[t] - shed - pv[t] + spilled + pulp.lpSum(self._power[t])
+            if t in way.choice:
+                z = self._var(0, 1, whole=not self._relaxed)
+                p += g <= float(way.bought[t]) * (1 - z)
+                p += sold <= float(way.sold[t]) * z
             self._cost.append(dt * float(prices.energy[t]) * g - dt * export[t] * sold + dt * prices.shed * shed)
             if c.contract_kw < INF:
                 self._soft(-1 * g, -c.contract_kw, dt * prices.contract)

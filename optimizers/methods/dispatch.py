@@ -77,7 +77,7 @@ class Dispatcher:
 
     def _remember(self, p: Program, answer: Answer) -> None:
         if np.isfinite(answer.objective):
-            self._last = np.round(answer.values[p.whole]).reshape(-1, p.community.steps)
+            self._last = np.round(answer.values[p.whole[:len(p.whole) - len(p.choice)]]).reshape(-1, p.community.steps)
 
     def _candidates(self, p: Program, relaxed: Answer) -> Iterator[Array]:
         """Statuses worth trying: roundings of the relaxation, and after the first what was planned before, a step on (a re-plan seldom wants anything else)."""
@@ -85,7 +85,9 @@ class Dispatcher:
         yield rounded(p, relaxed.values, LEANS[0])
         if last is not None and last.shape == (len(units), p.community.steps):
             moved = np.c_[last[:, 1:], last[:, -1:]]
-            yield np.concatenate([nearest_status(wish, unit, start=start_weight(unit)) for wish, unit in zip(moved, units, strict=True)])
+            yield np.concatenate([*(nearest_status(wish, unit, start=start_weight(unit)) for wish, unit in zip(moved, units, strict=True)), sells(p, relaxed.values)])
+        if len(p.choice):  # to buy is always possible: power generated beyond what is drawn is spilled
+            yield rounded(p, relaxed.values, LEANS[0], bought=True)
         for lean in LEANS[1:]:
             yield rounded(p, relaxed.values, lean)
 
@@ -136,9 +138,15 @@ def usable(p: Program, answer: Answer) -> Answer:
     raise UnsolvedError(name=p.community.name, status=answer.status, problem=said)
 
 
-def rounded(p: Program, values: Array, lean: float) -> Array:
-    """Statuses near the relaxed ones; `lean` > 0 prefers on."""
-    return np.concatenate([nearest_status(wish, unit, start=start_weight(unit)) for wish, unit in zip(wishes(p, values, lean), committed(p), strict=True)])
+def rounded(p: Program, values: Array, lean: float, *, bought: bool = False) -> Array:
+    """Statuses near the relaxed ones, then which way the meter runs; `lean` > 0 prefers on, `bought` never sells where both would pay."""
+    statuses = [nearest_status(wish, unit, start=start_weight(unit)) for wish, unit in zip(wishes(p, values, lean), committed(p), strict=True)]
+    return np.concatenate([*statuses, np.zeros(len(p.choice)) if bought else sells(p, values)])
+
+
+def sells(p: Program, values: Array) -> Array:
+    """Which way the meter runs in the steps of `p.choice`: 1 where the relaxed point gives more than it draws."""
+    return np.asarray(values[p.columns["sold"][p.choice]] > values[p.columns["grid"][p.choice]], np.float64)
 
 
 def committed(p: Program) -> list[Unit]:

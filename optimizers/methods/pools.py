@@ -115,8 +115,9 @@ def _whole(p: Program, solver: Solver, relaxed: Array, cost: Array, columns: Ind
     best, values, before = np.inf, relaxed, solver.basis()
     priced = p.cost.copy()
     priced[columns] = cost
-    for lean in _LEANS:
-        found = solver.refixed(p, rounded(p, relaxed, lean), duals=False)
+    tries = [(lean, False) for lean in _LEANS] + [(_LEANS[0], True)] * bool(len(p.choice))
+    for lean, bought in tries:
+        found = solver.refixed(p, rounded(p, relaxed, lean, bought=bought), duals=False)
         if found.status == "optimal" and priced @ found.values < best:
             best, values = float(priced @ found.values), found.values
         if best - priced @ relaxed <= _NEAR * abs(best):

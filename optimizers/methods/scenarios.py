@@ -22,9 +22,10 @@ from scipy import sparse
 
 from optimizers.errors import InputError, SpecificationError, Words
 from optimizers.formulations.dispatch import Index, Program, program
+from optimizers.formulations.meter import choices
 from optimizers.formulations.units import Unit
 from optimizers.methods.commitment import nearest_status
-from optimizers.methods.dispatch import GAP, LEANS, SECONDS, asked, committed, plan_of, rounded, start_weight, usable, wishes
+from optimizers.methods.dispatch import GAP, LEANS, SECONDS, asked, committed, plan_of, rounded, sells, start_weight, usable, wishes
 from optimizers.methods.highs import Answer, Solver
 from optimizers.plan import Plan
 from optimizers.rules import UNJUDGED, Number, number, numbers
@@ -134,15 +135,16 @@ def plan_scenarios(scenarios: Sequence[Community], shares: Sequence[float] | Non
     fit = [plannable(c) for c in scenarios]
     if len(weights) != len(fit) or min(weights) <= 0 or abs(sum(weights) - 1) > 1e-6:
         raise SpecificationError(name=fit[0].name, field="shares", problem=f"{weights} for {len(fit)} scenarios: one above zero each, together one")
-    stack = _Stack([program(c) for c in fit], weights, min(max(0, tied), fit[0].steps))
+    both = np.logical_or.reduce([choices(c) for c in fit]) if len({c.steps for c in fit}) == 1 else None
+    stack = _Stack([program(c, choice=both) for c in fit], weights, min(max(0, tied), fit[0].steps))
     solver = Solver()
     relaxed = usable(stack.joint, solver.relaxed(stack.joint))
     bound, best, how = relaxed.objective, relaxed, "lp"
     of_mean = _of_mean(stack, fit, weights)
     if len(stack.joint.whole):
         best, how = of_mean, "mean"
-        for lean in LEANS:
-            found = solver.refixed(stack.joint, stack.rounded(relaxed.values, lean))
+        for lean, bought in ((LEANS[0], False), *((LEANS[0], True) for _ in range(bool(both is not None and both.any()))), *((lean, False) for lean in LEANS[1:])):
+            found = solver.refixed(stack.joint, stack.rounded(relaxed.values, lean, bought=bought))
             if found.objective < best.objective:
                 best, how = found, "dp"
             if _gap(best.objective, bound) <= gap / 2:
@@ -216,12 +218,14 @@ class _Stack:
         return [Answer(float(p.cost @ z) + p.constant, -np.inf, z, answer.row_duals[s * height:(s + 1) * height] / self.weights[s], answer.status)
                 for s, (p, z) in enumerate(zip(self.programs, self.values(answer.values), strict=True))]
 
-    def rounded(self, y: Array, lean: float, *, common: list[Array] | None = None) -> Array:
-        """Statuses near the relaxed ones: the tied steps by the mean wish (or as given), then each scenario's own from there."""
+    def rounded(self, y: Array, lean: float, *, common: list[Array] | None = None, bought: bool = False) -> Array:
+        """Statuses near the relaxed ones: the tied steps by the mean wish (or as given), then each scenario's own from there; `bought` as of `dispatch.rounded`."""
         wished, units = [wishes(p, z, lean) for p, z in zip(self.programs, self.values(y), strict=True)], committed(self.programs[0])
         if common is None:
             common = [nearest_status(np.asarray(sum(w * mine[j] for w, mine in zip(self.weights, wished, strict=True))), u, start=start_weight(u)) for j, u in enumerate(units)]
-        return self.placed([np.concatenate([self._own(u, *pair) for u, *pair in zip(committed(p), common, mine, strict=True)]) for p, mine in zip(self.programs, wished, strict=True)])
+        points = self.values(y)
+        return self.placed([np.concatenate([*(self._own(u, *pair) for u, *pair in zip(committed(p), common, mine, strict=True)), np.zeros(len(p.choice)) if bought else sells(p, z)])
+                            for p, mine, z in zip(self.programs, wished, points, strict=True)])
 
     def _own(self, unit: Unit, common: Array, wish: Array) -> Array:
         mine, weight = wish.copy(), np.ones(len(wish))
