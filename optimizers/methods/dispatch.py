@@ -7,6 +7,7 @@ Must not know: where forecasts come from.
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Iterator
 
@@ -30,7 +31,7 @@ _TRIES = 3
 
 
 class Dispatcher:
-    """Plans one topology again and again.
+    """Plans one topology again and again. Threads may share one: it plans for one at a time, the others wait; for plans at the same time give each its own.
 
     Args:
         gap: certified relative gap that is good enough.
@@ -43,6 +44,7 @@ class Dispatcher:
     def __init__(self, *, gap: float = GAP, seconds: float = SECONDS) -> None:
         self._gap, self._seconds = asked(gap, seconds)
         self._relaxed = Solver()
+        self._lock = threading.Lock()  # the solver's memory is one thread's at a time
         self._last: Array | None = None  # statuses of the last plan, a row a unit
 
     def plan(self, community: Community) -> Plan:
@@ -54,6 +56,10 @@ class Dispatcher:
         """
         began = time.perf_counter()
         p = program(plannable(community))
+        with self._lock:
+            return self._planned(p, began)
+
+    def _planned(self, p: Program, began: float) -> Plan:
         relaxed = self._relaxed.relaxed(p)
         if not relaxed.usable:  # an unlucky basis is no reason to fail: once more from nothing
             self._relaxed = Solver()

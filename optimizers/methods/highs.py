@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import sys
+import threading
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +17,7 @@ import numpy as np
 from optimizers.formulations.dispatch import Index, Program
 from optimizers.specification import Array
 
-_BANNER_SEEN = False
+_BANNER_SEEN, _FIRST = False, threading.Lock()
 #: HiGHS's own numbers: matrix by row, minimise, integer column; dual edge weights of its choice, devex; simplex by dual, by primal.
 _ROWWISE, _MINIMISE, _INTEGER, _ANY, _DEVEX, _DUAL, _PRIMAL = 2, 1, 1, -1, 1, 1, 4
 
@@ -47,17 +48,18 @@ class Answer:
 def silenced() -> highspy.Highs:
     """A HiGHS that says nothing. The first of a process prints its banner before any option can forbid it: that one is made with the descriptor aside."""
     global _BANNER_SEEN
-    if not _BANNER_SEEN:
-        _BANNER_SEEN = True
-        sys.stdout.flush()
-        kept, nowhere = os.dup(1), os.open(os.devnull, os.O_WRONLY)
-        try:
-            os.dup2(nowhere, 1)
-            highspy.Highs()
-        finally:
-            os.dup2(kept, 1)
-            os.close(kept)
-            os.close(nowhere)
+    with _FIRST:
+        if not _BANNER_SEEN:
+            _BANNER_SEEN = True
+            sys.stdout.flush()
+            kept, nowhere = os.dup(1), os.open(os.devnull, os.O_WRONLY)
+            try:
+                os.dup2(nowhere, 1)
+                highspy.Highs()
+            finally:
+                os.dup2(kept, 1)
+                os.close(kept)
+                os.close(nowhere)
     made = highspy.Highs()
     for name, value in (("output_flag", False), ("threads", 1), ("log_to_console", False)):
         made.setOptionValue(name, value)

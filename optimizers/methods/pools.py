@@ -6,6 +6,7 @@ The Ray one is `cloud.runtime.portfolio`. Must not know: Ray, how columns are mi
 from __future__ import annotations
 
 import multiprocessing
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
@@ -55,7 +56,7 @@ class Pool(Protocol):
 
 
 class LocalPool:
-    """Projects in this process, each with a solver that keeps its basis.
+    """Projects in this process, each with a solver that keeps its basis. Threads that share one wait for each other.
 
     Args:
         communities: the projects.
@@ -77,6 +78,7 @@ class LocalPool:
             raise InputError(name="pool", field="steps", problem=Words("a step is given twice, or none", "时段重复或为空"))
         self._solvers = [Solver() for _ in communities]
         self._begun = [False] * len(self._programs)
+        self._lock = threading.Lock()
         # Projects of one topology differ in numbers only: the first one's basis spares the next one most of its pivots (measured: 1,100 -> 250).
         self._topologies: dict[tuple[object, ...], Any] = {}
 
@@ -88,6 +90,10 @@ class LocalPool:
             UnsolvedError: a project's hard limits leave no plan.
         """
         price = numbers("pool", "price", price, (len(self._steps),))
+        with self._lock:
+            return self._priced(price, whole=whole)
+
+    def _priced(self, price: Array, *, whole: bool) -> list[Column]:
         found = []
         for k, (p, solver) in enumerate(zip(self._programs, self._solvers, strict=True)):
             columns = p.columns["grid"][self._steps]
@@ -101,7 +107,6 @@ class LocalPool:
                 values, is_whole = _whole(p, self._solvers[k], values, p.cost[columns] + price, columns), True
             found.append(Column(self._first + k * self._stride, float(p.cost @ values) + p.constant, values[columns].copy(), is_whole))
         return found
-
 
     def _first_of(self, p: Program, solver: Solver, columns: Index, cost: Array) -> Answer:
         topology = (*((name, len(index)) for group in (p.columns, p.rows) for name, index in group.items()),)

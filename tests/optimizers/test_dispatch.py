@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -88,3 +89,13 @@ def test_a_day_of_replans_keeps_its_gap_and_obeys_every_limit() -> None:
     for community, plan, _ in day(8, Dispatcher(seconds=30)):
         assert check(plan, plannable(community)) == []
         assert plan.gap <= 0.005
+
+
+def test_threads_that_share_a_dispatcher_get_the_plans_they_would_get_alone() -> None:
+    shared = Dispatcher()
+    asked = [ordinary(seed, 48) for seed in (3, 4, 3, 4, 3, 4, 5, 5)]
+    with ThreadPoolExecutor(4) as threads:
+        plans = list(threads.map(shared.plan, asked))
+    for plan, community in zip(plans, asked, strict=True):
+        assert check(plan, community) == []
+        assert plan.bound <= plan.objective + 1e-6
