@@ -217,7 +217,12 @@ def one_of(name: str, field: str, value: Any, types: tuple[type, ...]) -> None:
 
 
 def as_numbers(value: Any) -> Array | None:
-    """Floats of a number, an array or (nested) lists; None when there is anything else in it: text, complex numbers, truth values, rows of unequal length."""
+    """Floats of a number, an array or (nested) lists; None when there is anything else in it: text, complex numbers, truth values, rows of unequal length.
+
+    What a masked array masks is a hole: NaN.
+    """
+    if isinstance(value, np.ma.MaskedArray):
+        return np.where(np.ma.getmaskarray(value), np.nan, np.asarray(value.data, np.float64)) if value.dtype.kind in "iuf" else None
     if isinstance(value, np.ndarray) and value.dtype == np.float64:
         return value
     if value is None or isinstance(value, str | bytes | Mapping | complex | bool):

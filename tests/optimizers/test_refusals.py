@@ -304,3 +304,19 @@ def test_an_event_outside_the_day_is_refused(event: baselines.Event, field: str)
 def test_a_baseline_of_no_days_is_refused_when_it_is_made(make: Any, value: Any) -> None:
     with pytest.raises(InputError):
         make(value)
+
+
+def test_what_a_mask_hides_is_a_hole_and_not_read() -> None:
+    mask = np.arange(STEPS) == 3
+    hidden = np.ma.MaskedArray(np.where(mask, 40.0, -5.0), mask)
+    plan = Dispatcher().plan(changed("", 0, "outdoor_c", hidden))
+    assert any(note.startswith("town.outdoor_c: 1 of 8") for note in plan.repaired)
+    same = Dispatcher().plan(changed("", 0, "outdoor_c", np.where(mask, np.nan, -5.0)))
+    assert plan.objective == pytest.approx(same.objective)
+    assert check(plan, changed("", 0, "outdoor_c", hidden)) == []
+    whole = np.ma.MaskedArray(np.full(STEPS, 100), mask)
+    assert any(note.startswith("town.limit_kw: 1 of 8") for note in plannable(changed("", 0, "limit_kw", whole)).repaired)
+    with pytest.raises(InputError):
+        from_quantiles(COMMUNITY, {"base_kw": np.ma.MaskedArray([["a"] * STEPS])})
+    with pytest.raises(SpecificationError):
+        plannable(changed("prices", 0, "energy", np.ma.MaskedArray(np.ones(STEPS), np.ones(STEPS, bool))))
