@@ -95,7 +95,7 @@ def test_events_of_another_vtn_are_taken_followed_reported_and_let_go(pair: Pair
     order = pair.mine()[0]
     assert (order["state"], order["kind"], order["version"], order["document"]["kw"], order["document"]["resources"]) == ("published", "order", 1, [120.0], ["cuihu"])
     newest = next(r for r in OperationJournal(pair.below.ledger).rows(limit=5) if r["result"] == "refused")
-    assert (newest["operation"], newest["code"], newest["operator"], newest["target"]) == ("demand_response.event.submit", "E-OPENADR-FIELD", pair.ven.owner, f"event/{foreign['id']} targets.0")
+    assert (newest["operation"], newest["code"], newest["operator"], newest["target"]) == ("demand_response.dispatch.submit", "E-OPENADR-FIELD", pair.ven.owner, f"event/{foreign['id']} targets.0")
     assert pair.ven.look() == {"taken": 0, "refused": 0, "dropped": 0, "reported": 0}
     # -- another process of ours knows what was taken
     again = Ven(Peer(pair.settings), pair.below.ledger, now_ms, pair.below.directory.projects)

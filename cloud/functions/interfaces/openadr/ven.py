@@ -112,7 +112,7 @@ class Ven:
         code, field = (error.code, str(error.values.get("field", ""))) if isinstance(error, KangError) else ("E-INPUT", ".".join(str(p) for p in error.errors()[0]["loc"]))
         log.warning("event %s of the OpenADR server refused: %s %s", event["id"][:60], code, error.message("en") if isinstance(error, KangError) else field)
         with self._ledger.write() as session:
-            audit.record(session, "demand_response.event.submit", at_ms=self._now(), target=f"event/{event['id'][:60]} {field}", object_=f"dr_event/{number}", result="refused", code=code, operator=self.owner, level="warning", detail={"field": field})
+            audit.record(session, "demand_response.dispatch.submit", at_ms=self._now(), target=f"event/{event['id'][:60]} {field}", object_=f"dr_event/{number}", result="refused", code=code, operator=self.owner, level="warning", detail={"field": field})
         return 1
 
     def _drop(self, present: set[str]) -> int:
