@@ -81,8 +81,9 @@ def _broken(plan: Plan, community: Community, tolerance: float) -> list[Breach]:
         beyond(f"{source.name}.minimum_load", least * cap * on - q, "kW")
         beyond(f"{source.name}.power", np.abs(power - plan.power_kw[source.name]), "kW")
         beyond(f"{source.name}.status", np.maximum.reduce([np.abs(on - np.round(on)), -on, on - 1.0]), "")
+        beyond(f"{source.name}.available", np.where(_available(source, steps) <= 0, on, 0.0), "")
         for what, short in (("up_h", _runs(source, on, dt, 1.0)), ("down_h", _runs(source, on, dt, 0.0))):
-            beyond(f"{source.name}.{what}", short, "steps", 0.5)
+            beyond(f"{source.name}.{what}", short, "h", 1e-6)
         electricity += power
         heat += q
     for store in community.stores:
@@ -249,7 +250,7 @@ def _needed(name: str, plan: Plan, community: Community) -> Array | None:
 
 def _source(source: ElectricBoiler | HeatPump, community: Community, q: Array, on: Array) -> tuple[Array, Array, float]:
     """(heat at full load, electricity drawn, least share)."""
-    available = np.clip(np.nan_to_num(series(source.available, community.steps)), 0, 1)
+    available = _available(source, community.steps)
     if isinstance(source, HeatPump):
         cop, share = source.performance.at(community.outdoor_c if source.source_c is None else source.source_c, series(community.supply_c, community.steps))
         return source.rated_heat_kw * share * available, q / cop + source.standby_kw * on, source.minimum_load
@@ -257,17 +258,23 @@ def _source(source: ElectricBoiler | HeatPump, community: Community, q: Array, o
 
 
 def _runs(source: ElectricBoiler | HeatPump, on: Array, dt: float, value: float) -> Array:
-    """Steps missing from each finished run of `value`, at the step where it ends; a run begun before the horizon brings its past."""
-    least = max(1, round((source.up_h if value else source.down_h) / dt))
-    short, length = np.zeros(len(on)), float(round(source.since_h / dt)) if float(source.on) == value else 0.0
-    previous = float(source.on)
+    """Hours missing from each finished run of `value`, at the step where it ends; a run begun before the horizon brings its past, and a lockout may cut it."""
+    least, locked = source.up_h if value else source.down_h, _available(source, len(on)) <= 0
+    short, length = np.zeros(len(on)), source.since_h if float(source.on) == value else 0.0
+    previous, before = float(source.on), True
     for t, now in enumerate(np.round(on)):
         if now == value:
-            length = length + 1 if previous == value else 1
-        elif previous == value:
+            length = length + dt if previous == value else dt
+        elif previous == value and not (before and value and locked[t]):
             short[t] = least - length
+        before = before and now == previous
         previous = now
     return short
+
+
+def _available(source: ElectricBoiler | HeatPump, steps: int) -> Array:
+    """(steps,) share of full load there is."""
+    return np.asarray(np.clip(np.nan_to_num(series(source.available, steps)), 0, 1), np.float64)
 
 
 def _simulate(building: Building, community: Community, heat: Array) -> tuple[Array, Array]:

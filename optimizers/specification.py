@@ -24,10 +24,10 @@ class ElectricBoiler:
         efficiency: heat per electricity.
         minimum_load: smallest share of full load while on.
         stages: equal stages it switches in; 0 = continuous above the minimum load. Within a step it may switch between stages, so the lowest is its minimum load.
-        up_h, down_h: shortest time on and off.
+        up_h, down_h: shortest time on and off; whole steps that last at least so long.
         start_yuan: wear of one start.
         on, since_h: state when the horizon begins, and for how long already.
-        available: share of full load there is, per step or one number (a device under lockout has 0).
+        available: share of full load there is, per step or one number (a device under lockout has 0: then it is off, even within its shortest time on).
     """
 
     name: str

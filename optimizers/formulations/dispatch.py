@@ -180,7 +180,7 @@ def _unit(b: _Builder, unit: Unit, statuses: list[Index]) -> tuple[Index | None,
         return None, heat
     steps = b.steps
     held = np.arange(steps) < unit.bound
-    on = b.column(f"u:{unit.name}", 0.0, np.where(held & unit.on, 1.0, 0.0), np.where(held & (not unit.on), 0.0, 1.0))
+    on = b.column(f"u:{unit.name}", 0.0, np.where(held & unit.on, 1.0, 0.0), np.where((held & (not unit.on)) | unit.locked, 0.0, 1.0))
     start = b.column(f"v:{unit.name}", unit.start_yuan, 0.0, 1.0)
     stop = b.column(f"w:{unit.name}", 0.0, 0.0, 1.0)
     statuses.append(on)

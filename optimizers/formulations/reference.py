@@ -66,6 +66,8 @@ class Model:
             p += pulp.lpSum(w[max(0, t - unit.down + 1):t + 1]) <= 1 - u[t]
             if t < unit.bound:
                 p += u[t] == float(unit.on)
+            if unit.locked[t]:
+                p += u[t] == 0
             self._power[t].append(unit.alpha * u[t])
         self._cost.append(unit.start_yuan * pulp.lpSum(v))
 

@@ -10,6 +10,9 @@ import numpy as np
 from optimizers.formulations.units import Unit
 from optimizers.specification import Array
 
+#: Weight of a step in which nothing is available: off, whatever that costs elsewhere.
+LOCKED = 1e9
+
 
 def nearest_status(wish: Array, unit: Unit, *, weight: Array | float = 1.0, start: float = 0.3) -> Array:
     """The cheapest feasible path of statuses.
@@ -18,7 +21,7 @@ def nearest_status(wish: Array, unit: Unit, *, weight: Array | float = 1.0, star
 
     Args:
         wish: (steps,) status wanted, in [0, 1].
-        unit: its shortest times, its status before the horizon and for how long that must hold.
+        unit: its shortest times, its status before the horizon and for how long that must hold, and where it is locked out.
         weight: price of missing the wish in a step.
         start: price of a start, in the same measure.
 
@@ -26,7 +29,8 @@ def nearest_status(wish: Array, unit: Unit, *, weight: Array | float = 1.0, star
         (steps,) zeros and ones.
     """
     steps = len(wish)
-    weights = np.broadcast_to(np.asarray(weight, np.float64), (steps,))
+    wish = np.where(unit.locked, 0.0, wish)
+    weights = np.where(unit.locked, LOCKED, np.broadcast_to(np.asarray(weight, np.float64), (steps,)))
     # Cost of being on (off) during [0, t).
     sums = (np.r_[0.0, np.cumsum(weights * wish)].tolist(), np.r_[0.0, np.cumsum(weights * (1 - wish))].tolist())
     shortest, price = (max(1, unit.down), max(1, unit.up)), (0.0, start)

@@ -222,6 +222,8 @@ class _Stack:
         """Statuses near the relaxed ones: the tied steps by the mean wish (or as given), then each scenario's own from there; `bought` as of `dispatch.rounded`."""
         wished, units = [wishes(p, z, lean) for p, z in zip(self.programs, self.values(y), strict=True)], committed(self.programs[0])
         if common is None:
+            locked = [np.logical_or.reduce([c[j].locked for c in map(committed, self.programs)]) for j in range(len(units))]
+            units = [dataclasses.replace(u, locked=shut) for u, shut in zip(units, locked, strict=True)]
             common = [nearest_status(np.asarray(sum(w * mine[j] for w, mine in zip(self.weights, wished, strict=True))), u, start=start_weight(u)) for j, u in enumerate(units)]
         points = self.values(y)
         return self.placed([np.concatenate([*(self._own(u, *pair) for u, *pair in zip(committed(p), common, mine, strict=True)), np.zeros(len(p.choice)) if bought else sells(p, z)])

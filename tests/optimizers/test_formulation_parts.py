@@ -35,7 +35,7 @@ def allowed(path: tuple[int, ...], unit: Unit) -> bool:
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=9), st.integers(1, 4), st.integers(1, 4), st.booleans(), st.integers(0, 3), st.sampled_from([0.05, 0.3, 1.5]))
 def test_the_nearest_status_is_the_best_of_all_allowed_ones(wish: list[float], up: int, down: int, on: bool, bound: int, start: float) -> None:
     w = np.array(wish)
-    unit = Unit("x", w, 0.2, 0.0, w, up, down, 1.0, on, min(bound, len(wish)), 0)
+    unit = Unit("x", w, 0.2, 0.0, w, up, down, 1.0, on, min(bound, len(wish)), np.zeros(len(wish), bool), 0)
 
     def cost(path: tuple[float, ...]) -> float:
         return float(np.abs(w - path).sum() + start * (np.diff([float(on), *path]) > 0).sum())
