@@ -5,6 +5,7 @@ The Ray one is `cloud.runtime.portfolio`. Must not know: Ray, how columns are mi
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import threading
 from collections.abc import Sequence
@@ -15,11 +16,11 @@ from typing import Any, Protocol, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from optimizers.errors import InputError, OptimizerError, Words
+from optimizers.errors import InputError, OptimizerError, UnsolvedError, Words
 from optimizers.formulations.dispatch import Index, Program, program
 from optimizers.methods.dispatch import LEANS, rounded, usable
 from optimizers.methods.highs import Answer, Solver
-from optimizers.rules import Number, number, numbers, one_of
+from optimizers.rules import Number, Things, number, numbers
 from optimizers.specification import Array, Community
 from optimizers.validation import plannable
 
@@ -65,13 +66,14 @@ class LocalPool:
 
     Raises:
         SpecificationError: a project contradicts itself.
-        InputError: steps outside a project's horizon, or twice.
+        InputError: steps outside a project's horizon, or twice; projects whose steps are not equally long; numbers that are none.
     """
 
     def __init__(self, communities: Sequence[Community], steps: Steps, *, first: int = 0, stride: int = 1) -> None:
-        one_of("pool", "communities", communities, (list, tuple))
-        self._first, self._stride = first, stride
+        refuse_unless_communities(communities)
+        self._first, self._stride = (int(number("pool", field, value, Number(least, whole=True))) for field, value, least in (("first", first, 0), ("stride", stride, 1)))
         self._programs = [program(plannable(c)) for c in communities]
+        self.step_h = step_of(communities)
         shortest = min((p.community.steps for p in self._programs), default=1)
         self._steps = numbers("pool", "steps", steps, rule=Number(0, shortest - 1, whole=True)).astype(np.int64)
         if len(set(self._steps.tolist())) != len(self._steps) or not len(self._steps):
@@ -132,13 +134,23 @@ def _whole(p: Program, solver: Solver, relaxed: Array, cost: Array, columns: Ind
 
 
 class ProcessPool:
-    """Projects over worker processes, each a `LocalPool` of its share. A context manager."""
+    """Projects over worker processes, each a `LocalPool` of its share. A context manager.
+
+    Args:
+        communities: the projects.
+        steps: indices of the event's steps.
+        workers: processes.
+
+    Raises:
+        InputError: see `shares_of`.
+    """
 
     def __init__(self, communities: Sequence[Community], steps: Steps, *, workers: int = 2) -> None:
         workers = int(number("pool", "workers", workers, Number(1, 10_000, whole=True)))
         context = multiprocessing.get_context("spawn")
         self._links: list[Connection] = []
         self._processes = []
+        self.step_h = step_of(shares_of(communities, 1)[0])
         for first, share in enumerate(shares_of(communities, workers)):
             ours, theirs = context.Pipe()
             process = context.Process(target=_work, args=(theirs, share, steps, first, workers), daemon=True)
@@ -151,23 +163,67 @@ class ProcessPool:
 
     def __exit__(self, *_: object) -> None:
         for link in self._links:
-            link.send(None)
+            with contextlib.suppress(OSError):  # that worker is gone already
+                link.send(None)
         for process in self._processes:
             process.join(5)
+        for link in self._links:
+            link.close()
 
     def price(self, price: Array, *, whole: bool = False) -> list[Column]:
-        """See `Pool.price`."""
-        for link in self._links:
-            link.send((price, whole))
-        answers = [link.recv() for link in self._links]
+        """See `Pool.price`.
+
+        Raises:
+            InputError: prices that are no numbers.
+            UnsolvedError: a project's hard limits leave no plan, or a worker process is gone: the pool is of no more use.
+        """
+        price = numbers("pool", "price", price)
+        try:
+            for link in self._links:
+                link.send((price, whole))
+            answers = [link.recv() for link in self._links]
+        except (OSError, EOFError) as error:  # a lost worker leaves the others' answers unread
+            for link in self._links:
+                link.close()
+            raise UnsolvedError(name="portfolio", status=type(error).__name__, problem=Words("a worker process is gone. Make a new pool, with fewer workers if memory is short", "有工作进程已退出。请重建进程池；内存不足时减少工作进程数")) from error
         for answer in answers:
             if isinstance(answer, OptimizerError):
                 raise answer
         return together(answers)
 
 
+def refuse_unless_communities(communities: object) -> None:
+    """Refuse what is no list of communities.
+
+    Raises:
+        InputError: it is none.
+    """
+    said = Things((Community,), many=True).problem(communities)
+    if said is not None:
+        raise InputError(name="pool", field="communities", problem=said)
+
+
+def step_of(communities: Sequence[Community]) -> float | None:
+    """Hours of a step, the same in all; None: no projects.
+
+    Raises:
+        InputError: the projects' steps are not equally long.
+    """
+    known = [float(c.step_h) for c in communities if isinstance(c, Community) and Number().problem(c.step_h) is None]
+    if known and max(known) - min(known) > 1e-9:
+        raise InputError(name="pool", field="communities", problem=Words(f"steps of {min(known):g} and of {max(known):g} h", f"时段长度不一：{min(known):g} 与 {max(known):g} h"))
+    return known[0] if known else None
+
+
 def shares_of(communities: Sequence[Community], workers: int) -> list[list[Community]]:
-    """Every worker's projects: worker k has k, k + workers, ..., so that a region of large ones falls on all."""
+    """Every worker's projects: worker k has k, k + workers, ..., so that a region of large ones falls on all.
+
+    Raises:
+        InputError: no list of communities with steps of one length, or no number of workers.
+    """
+    refuse_unless_communities(communities)
+    workers = int(number("pool", "workers", workers, Number(1, 10_000, whole=True)))
+    step_of(communities)
     return [list(communities[k::workers]) for k in range(workers)]
 
 
@@ -182,8 +238,17 @@ def _work(link: Connection, communities: list[Community], steps: Steps, first: i
         pool = LocalPool(communities, steps, first=first, stride=stride)
     except OptimizerError as error:
         pool = error
-    while (asked := link.recv()) is not None:
+    while (asked := _next(link)) is not None:
         try:
             link.send(pool if isinstance(pool, OptimizerError) else pool.price(asked[0], whole=asked[1]))
         except OptimizerError as error:  # told where the question came from
             link.send(error)
+
+
+def _next(link: Connection) -> tuple[Array, bool] | None:
+    """What is asked next; None: nothing more, or nobody is there to ask."""
+    try:
+        asked: tuple[Array, bool] | None = link.recv()
+    except EOFError:
+        return None
+    return asked

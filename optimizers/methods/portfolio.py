@@ -45,6 +45,7 @@ class Split:
         columns: every column found, to be stored for a new order.
         rounds, seconds: effort.
         pricing_s: seconds of them in the projects, which workers share; the rest is the master, which one does alone.
+        target_kw: (K,) what was to be kept, and `rho` the price of shortfall in yuan/kW: bound and prices hold for these only.
     """
 
     chosen: dict[int, list[tuple[float, Column]]]
@@ -57,6 +58,8 @@ class Split:
     rounds: int = 0
     seconds: float = 0.0
     pricing_s: float = 0.0
+    target_kw: Array = field(default_factory=lambda: np.empty(0))
+    rho: float = 0.0
 
     @property
     def total_kw(self) -> Array:
@@ -116,7 +119,7 @@ def whole_split(pool: Pool, relaxed: Split, target_kw: Array, step_h: float, *, 
 
     Args:
         pool: the projects.
-        relaxed: what `split` gave for the same target.
+        relaxed: what `split` gave for the same projects, target and price of shortfall; its bound proves nothing about others.
         target_kw: (K,) as of `split`.
         step_h: length of a step.
         shortfall_yuan_kwh: price of what is not reached.
@@ -125,7 +128,7 @@ def whole_split(pool: Pool, relaxed: Split, target_kw: Array, step_h: float, *, 
         deep: every project gives its deepest plan too (at the price of shortfall): for columns kept for a later, larger order. Asked for in any case when the gap is too wide.
 
     Raises:
-        InputError: a target, step, price or effort that cannot be.
+        InputError: a target, step, price or effort that cannot be, `relaxed` of another target, price or other projects.
         UnsolvedError: a project's hard limits leave no plan.
     """
     target_kw, step_h, shortfall_yuan_kwh, gap = _order("whole_split", pool, target_kw, step_h, shortfall_yuan_kwh, gap)
@@ -133,11 +136,15 @@ def whole_split(pool: Pool, relaxed: Split, target_kw: Array, step_h: float, *, 
     seconds = number("whole_split", "seconds", seconds, Number(above=True))
     began, clocked = time.perf_counter(), _Clocked(pool)
     rho = shortfall_yuan_kwh * step_h
+    if relaxed.target_kw.shape != target_kw.shape or not np.allclose(relaxed.target_kw, target_kw, rtol=1e-9, atol=1e-9) or abs(relaxed.rho - rho) > 1e-9 * max(1.0, rho):
+        raise InputError(name="whole_split", field="relaxed", problem=Words("it was made for another target or price of shortfall: its bound proves nothing here", "它是为另一目标或另一缺额价格求得的，其下界在此不成立"))
     columns = list[Column]()
     at_once = deep or not relaxed.prices.any()  # prices of nothing do not tell what could be given
     for factors, least in ((_AROUND, at_once), (_MORE, not at_once), (_MOST, False)):
         for factor in factors:
             columns += clocked.price(relaxed.prices * factor, whole=True)
+            if {c.project for c in columns} != set(relaxed.chosen):
+                raise InputError(name="whole_split", field="relaxed", problem=Words("it was made for other projects", "它是为另一组项目求得的"))
         if least:
             columns += clocked.price(np.full(len(target_kw), rho), whole=True)
         found = master([c for c in columns if c.whole], target_kw, rho, whole=True, seconds=seconds)
@@ -154,7 +161,10 @@ def _order(name: str, pool: Pool, target_kw: Array, step_h: float, shortfall_yua
     target = numbers(name, "target_kw", target_kw)
     if not len(target):
         raise InputError(name=name, field="target_kw", problem=Words("no step", "没有时段"))
-    return target, number(name, "step_h", step_h, Number(0, 24, above=True)), number(name, "shortfall_yuan_kwh", shortfall_yuan_kwh, Number()), number(name, "gap", gap, Number(0, 1))
+    step_h, theirs = number(name, "step_h", step_h, Number(0, 24, above=True)), getattr(pool, "step_h", None)
+    if theirs is not None and abs(theirs - step_h) > 1e-9:
+        raise InputError(name=name, field="step_h", problem=Words(f"{step_h:g} h, the projects' steps are {theirs:g} h", f"{step_h:g} h，而项目的时段为 {theirs:g} h"))
+    return target, step_h, number(name, "shortfall_yuan_kwh", shortfall_yuan_kwh, Number()), number(name, "gap", gap, Number(0, 1))
 
 
 class _Clocked:
@@ -187,7 +197,7 @@ class Master:
         target_kw, rho = numbers("master", "target_kw", target_kw), number("master", "rho", rho, Number())
         count, rows = len(target_kw), len(projects)
         self._row = {project: count + k for k, project in enumerate(projects)}
-        self._count, self._columns = count, list[Column]()
+        self._count, self._columns, self._target, self._rho = count, list[Column](), target_kw.copy(), rho
         self._highs = silenced()
         for lower, upper in ((np.full(count, -np.inf), np.asarray(target_kw, np.float64)), (np.ones(rows), np.ones(rows))):
             self._highs.addRows(len(lower), lower, upper, 0, np.zeros(len(lower), np.int32), np.zeros(0, np.int32), np.zeros(0))
@@ -239,7 +249,7 @@ class Master:
         shares, chosen = values[self._count:], dict[int, list[tuple[float, Column]]]()
         for k in np.flatnonzero(shares > 1e-7):
             chosen.setdefault(self._columns[int(k)].project, []).append((float(shares[k]), self._columns[int(k)]))
-        return Split(chosen, values[:self._count], self._highs.getInfo().objective_function_value, -np.inf, np.inf, prices)
+        return Split(chosen, values[:self._count], self._highs.getInfo().objective_function_value, -np.inf, np.inf, prices, target_kw=self._target, rho=self._rho)
 
 
 def master(columns: Sequence[Column], target_kw: Array, rho: float, *, whole: bool = False, seconds: float = 10.0) -> Split:

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import sparse
 
+from optimizers.errors import InputError, UnsolvedError
 from optimizers.formulations.dispatch import program
 from optimizers.methods.highs import Solver
 from optimizers.methods.pools import shares_of, together
@@ -112,6 +113,39 @@ def test_a_master_that_keeps_its_basis_finds_what_one_from_nothing_finds(seed: i
 
 
 def test_shares_of_workers_are_put_together_in_the_order_of_the_projects() -> None:
-    assert shares_of(list(range(7)), 3) == [[0, 3, 6], [1, 4], [2, 5]]
+    assert [[c.name for c in share] for share in shares_of([dataclasses.replace(ordinary(1), name=str(k)) for k in range(7)], 3)] == [["0", "3", "6"], ["1", "4"], ["2", "5"]]
     columns = [Column(k, 0.0, np.zeros(1), True) for k in range(7)]
     assert together([columns[0::3], columns[1::3], columns[2::3]]) == columns
+
+
+def test_a_bound_for_another_target_certifies_nothing() -> None:
+    communities = projects(2)
+    pool = LocalPool(communities, STEPS)
+    aim = target(pool)
+    relaxed = split(pool, aim, 0.25)
+    for other in ({"target_kw": aim - 5.0}, {"shortfall_yuan_kwh": 20.0}, {"target_kw": aim[:-1]}):
+        with pytest.raises(InputError) as refused:
+            whole_split(**{"pool": pool, "relaxed": relaxed, "target_kw": aim, "step_h": 0.25} | other)
+        assert refused.value.facts["field"] == "relaxed"
+    with pytest.raises(InputError, match="other projects"):
+        whole_split(LocalPool(communities[:1], STEPS), relaxed, aim, 0.25)
+
+
+def test_steps_of_another_length_are_refused() -> None:
+    one, two = projects(2)
+    for made in (lambda: LocalPool([one, dataclasses.replace(two, step_h=0.5)], STEPS), lambda: shares_of([one, dataclasses.replace(two, step_h=0.5)], 2)):
+        with pytest.raises(InputError) as refused:
+            made()
+        assert refused.value.facts["field"] == "communities"
+    with pytest.raises(InputError) as refused:
+        split(LocalPool([one], STEPS), np.zeros(len(STEPS)), 0.5)
+    assert refused.value.facts["field"] == "step_h"
+
+
+def test_a_worker_process_that_is_gone_is_an_error_of_this_library() -> None:
+    with ProcessPool(projects(1), STEPS, workers=1) as pool:
+        pool._processes[0].kill()
+        pool._processes[0].join(10)
+        for _ in range(2):
+            with pytest.raises(UnsolvedError, match="worker"):
+                pool.price(np.zeros(len(STEPS)))
