@@ -47,7 +47,7 @@ def plannable(community: Community) -> Community:
     """The same community, fit to plan.
 
     Repaired and named in `repaired`: holes in forecasts (filled from their neighbours), a state outside its physical range (clipped), a comfort band
-    that contradicts itself (its middle taken). Refused: what `RULES` forbids, arrays of another length, a forecast of weather or price without a single
+    that contradicts itself or the floor (the floor is kept), an end above the band, a reserve above the store, room heaters that must give more than they can. Refused: what `RULES` forbids, arrays of another length, a forecast of weather or price without a single
     usable value, names given twice, room heaters without a building, a heat pump without a COP.
 
     Raises:
@@ -75,7 +75,7 @@ def plannable(community: Community) -> Community:
         export=_whole(community.prices.export, steps, f"{community.name}.prices.export", notes))
     return dataclasses.replace(
         community, prices=prices, buildings=buildings, stores=tuple(_store(s, notes) for s in community.stores), sources=tuple(_source(s, steps, notes) for s in community.sources),
-        rooms=tuple(dataclasses.replace(r, least=_told(r.least, steps, 0.0, f"{r.name}.least", notes), available=_told(r.available, steps, 0.0, f"{r.name}.available", notes)) for r in community.rooms),
+        rooms=tuple(_rooms(r, steps, notes) for r in community.rooms),
         limit_kw=None if community.limit_kw is None else _told(community.limit_kw, steps, np.inf, f"{community.name}.limit_kw", notes),
         outdoor_c=_whole(community.outdoor_c, steps, f"{community.name}.outdoor_c", notes, low=-60, high=50, must=True),
         sun_kw_m2=None if community.sun_kw_m2 is None else _whole(community.sun_kw_m2, steps, f"{community.name}.sun_kw_m2", notes, low=0, high=1.5),
@@ -122,7 +122,19 @@ def _store(store: Storage, notes: list[str]) -> Storage:
     target = None if store.target_kwh is None else float(np.clip(store.target_kwh, 0, store.capacity_kwh))
     if target is not None and target != store.target_kwh:
         notes.append(f"{store.name}.target_kwh {store.target_kwh:g} -> {target:g}")
-    return dataclasses.replace(store, energy_kwh=clipped, target_kwh=target)
+    reserve = min(store.reserve_kwh, store.capacity_kwh)
+    if reserve != store.reserve_kwh:
+        notes.append(f"{store.name}.reserve_kwh {store.reserve_kwh:g} -> {reserve:g}")
+    return dataclasses.replace(store, energy_kwh=clipped, target_kwh=target, reserve_kwh=reserve)
+
+
+def _rooms(room: RoomHeaters, steps: int, notes: list[str]) -> RoomHeaters:
+    least, available = (_told(values, steps, 0.0, f"{room.name}.{field}", notes) for field, values in (("least", room.least), ("available", room.available)))
+    beyond = least > available
+    if beyond.any():
+        notes.append(f"{room.name}.least: above what is available in {int(beyond.sum())} steps, what is available is taken")
+        least = np.minimum(least, available)
+    return dataclasses.replace(room, least=least, available=available)
 
 
 def _building(b: Building, steps: int, notes: list[str]) -> Building:
@@ -130,7 +142,10 @@ def _building(b: Building, steps: int, notes: list[str]) -> Building:
         raise SpecificationError(name=b.name, field="coupling_kw_k", problem=Words("a mass that nothing couples to the room", "蓄热体与室内之间没有耦合"))
     floor = _told(b.floor_c, steps, 18.0, f"{b.name}.floor_c", notes)
     low, high = _told(b.low_c, steps, floor, f"{b.name}.low_c", notes), _told(b.high_c, steps, np.inf, f"{b.name}.high_c", notes)
-    low = np.maximum(low, floor)
+    below = low < floor
+    if below.any():
+        notes.append(f"{b.name}.low_c: below the floor in {int(below.sum())} steps, the floor is taken")
+        low = np.maximum(low, floor)
     crossed = low > high
     if crossed.any():
         notes.append(f"{b.name}: comfort band crosses itself in {int(crossed.sum())} steps; the floor is kept")
@@ -142,7 +157,11 @@ def _building(b: Building, steps: int, notes: list[str]) -> Building:
         mass = None
     elif mass is not None:
         mass = _state(mass, 0.0, -40, 90, f"{b.name}.mass_c", notes)
-    return dataclasses.replace(b, floor_c=floor, low_c=low, high_c=high, room_c=room, mass_c=mass, gains_kw=_whole(b.gains_kw, steps, f"{b.name}.gains_kw", notes))
+    target = b.target_c
+    if target is not None and target > high[-1]:
+        target = float(high[-1])
+        notes.append(f"{b.name}.target_c {b.target_c:g} -> {target:g}, the top of the comfort band")
+    return dataclasses.replace(b, floor_c=floor, low_c=low, high_c=high, room_c=room, mass_c=mass, target_c=target, gains_kw=_whole(b.gains_kw, steps, f"{b.name}.gains_kw", notes))
 
 
 def _state(value: float, unknown: float, low: float, high: float, what: str, notes: list[str]) -> float:

@@ -320,3 +320,15 @@ def test_what_a_mask_hides_is_a_hole_and_not_read() -> None:
         from_quantiles(COMMUNITY, {"base_kw": np.ma.MaskedArray([["a"] * STEPS])})
     with pytest.raises(SpecificationError):
         plannable(changed("prices", 0, "energy", np.ma.MaskedArray(np.ones(STEPS), np.ones(STEPS, bool))))
+
+
+@pytest.mark.parametrize(("where", "field", "value", "note"), [
+    ("buildings", "low_c", 15.0, "homes.low_c: below the floor in 8 steps"), ("buildings", "target_c", 26.0, "homes.target_c 26 -> 23"), ("stores", "reserve_kwh", 500.0, "tank.reserve_kwh 500 -> 200"),
+    ("rooms", "available", 0.05, "panels.least: above what is available in 8 steps")])
+def test_what_contradicts_a_limit_is_repaired_and_told(where: str, field: str, value: float, note: str) -> None:
+    community = changed(where, 0, field, value)
+    plan = Dispatcher().plan(community)
+    assert any(said.startswith(note) for said in plan.repaired)
+    assert check(plan, community) == []
+    assert plannable(plannable(community)).repaired == plannable(community).repaired
+    assert not plannable(COMMUNITY).repaired
