@@ -6,6 +6,7 @@ Buildings are integrated in small implicit steps, stores by their definition, st
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -17,7 +18,8 @@ from optimizers.rules import ANY, Number, as_numbers, number, one_of
 from optimizers.specification import Array, Building, Community, ElectricBoiler, HeatPump, series
 from optimizers.validation import plannable
 
-_SUB = 400
+#: Each step is simulated in two to the power of at least so many; an exchange is slow in one when it moves less than this share.
+_HALVINGS, _SLOW = 9, 0.05
 #: Fields of a plan that are one row, and those that are a row a name.
 _ROWS = ("grid_kw", "sold_kw", "spilled_kw", "shed_kw", "heat_price", "power_price")
 _MAPS = ("on", "heat_kw", "power_kw", "rooms_kw", "charge_kw", "discharge_kw", "energy_kwh", "building_kw", "room_c", "mass_c", "slacks")
@@ -289,14 +291,14 @@ def _simulate(building: Building, community: Community, heat: Array) -> tuple[Ar
     mass = building.mass_c
     if mass is None:
         mass = (link * building.room_c + building.mass_loss_kw_k * float(community.outdoor_c[0])) / max(1e-12, link + building.mass_loss_kw_k) if two else 0.0
-    h = community.step_h / _SUB
+    # So many small steps, a power of two, that the fastest exchange is slow in each.
+    halvings = max(_HALVINGS, math.ceil(math.log2(max(1.0, community.step_h * float(np.abs(flow).max()) / _SLOW))))
+    h = community.step_h / 2.0 ** halvings
     solve = np.linalg.inv(np.eye(2) - h / 2 * flow)
     forward, gain = solve @ (np.eye(2) + h / 2 * flow), solve * h
-    # One step of the horizon is a power of the small one.
-    total, summed = np.eye(2), np.zeros((2, 2))
-    for _ in range(_SUB):
-        summed = summed + total
-        total = forward @ total
+    total, summed = forward, np.eye(2)
+    for _ in range(halvings):
+        total, summed = total @ total, summed + total @ summed
     state, out = np.array([building.room_c, mass]), np.empty((steps, 2))
     for t in range(steps):
         push = gain @ (np.array([(heat[t] + gains[t]) / capacity[0], 0.0]) + outdoor * community.outdoor_c[t])

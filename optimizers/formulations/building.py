@@ -33,11 +33,18 @@ class Thermal:
 
 
 def _exponential(m: Array) -> Array:
-    """exp(m) of a 1x1 or 2x2 matrix with real eigenvalues (Sylvester's formula): a general routine costs more than the rest of the model."""
+    """exp(m) of a 1x1 or 2x2 matrix with real eigenvalues, none above zero (Sylvester's formula): a general routine costs more than the rest of the model.
+
+    Exponentials of what is not above zero only: no step or coupling is too large for them.
+    """
     if len(m) == 1:
         return np.exp(m)
     half, apart = (m[0, 0] + m[1, 1]) / 2, math.sqrt(((m[0, 0] - m[1, 1]) / 2) ** 2 + m[0, 1] * m[1, 0])
-    return np.asarray(math.exp(half) * (math.cosh(apart) * np.eye(2) + math.sinh(apart) / apart * (m - half * np.eye(2))), np.float64)
+    fast = half - apart
+    slow = min(0.0, (m[0, 0] * m[1, 1] - m[0, 1] * m[1, 0]) / fast)  # by the determinant: half + apart would cancel
+    even, odd = (math.exp(slow) + math.exp(fast)) / 2, -math.exp(slow) * math.expm1(-2 * apart) / (2 * apart)
+    turned = np.array([[(m[0, 0] - m[1, 1]) / 2, m[0, 1]], [m[1, 0], (m[1, 1] - m[0, 0]) / 2]])
+    return np.asarray(even * np.eye(2) + odd * turned, np.float64)
 
 
 def thermal(building: Building, community: Community) -> Thermal:

@@ -14,11 +14,13 @@ from scipy.linalg import expm
 
 from benchmarks.optimizers.cases import WEEKS, as_json, m1, m2
 from benchmarks.optimizers.peers.jobs import house
+from optimizers.checker import check
 from optimizers.formulations.building import thermal
 from optimizers.formulations.dispatch import program
 from optimizers.formulations.units import Unit
 from optimizers.methods.commitment import nearest_status
-from optimizers.specification import HeatPump
+from optimizers.methods.dispatch import Dispatcher
+from optimizers.specification import Building, Community, ElectricBoiler, HeatPump, Prices
 from optimizers.validation import plannable
 from tests.optimizers.cases import ordinary
 
@@ -96,3 +98,21 @@ def test_the_house_that_peers_are_given_is_the_community_s_own_room() -> None:
         assert told == pytest.approx(truth, abs=1e-9)
         room = truth
     assert given["rate_k_h"] * model["dt"] == pytest.approx(building["b"][0] * power.mean())
+
+
+@settings(max_examples=60, deadline=None)
+@given(*(st.floats(low, high).map(lambda x: 10**x) for low, high in ((-1, 5), (-2, 3), (0, 5), (-2, 5))), st.floats(0, 100), st.sampled_from([0.25, 1.0, 24.0]))
+def test_a_step_of_any_building_is_exact_however_stiff(air: float, loss: float, mass: float, link: float, mass_loss: float, step_h: float) -> None:
+    building = Building("h", air, loss, 20.0, mass_kwh_k=mass, coupling_kw_k=link, mass_loss_kw_k=mass_loss)
+    community = plannable(Community("x", step_h, Prices(np.full(2, 0.3)), np.full(2, -5.0), [building]))
+    rates = np.array([[-(loss + link) / air, link / air], [link / mass, -(link + mass_loss) / mass]])
+    state = thermal(building, community)
+    assert state.a == pytest.approx(expm(rates * step_h), rel=1e-6, abs=1e-9)
+    assert ((state.a >= 0) & (state.a <= 1 + 1e-12)).all()
+
+
+def test_a_light_room_tied_hard_to_its_walls_is_planned_and_checked() -> None:
+    building = Building("h", 5, 400, 20.0, mass_kwh_k=500, coupling_kw_k=7000)
+    for extreme in (building, dataclasses.replace(building, capacity_kwh_k=0.01, coupling_kw_k=1e6)):
+        community = Community("x", 1.0, Prices(np.full(6, 0.3)), np.full(6, -5.0), [extreme], [ElectricBoiler("b", 12000.0)])
+        assert check(Dispatcher().plan(community), community) == []
