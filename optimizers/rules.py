@@ -6,11 +6,12 @@ an argument. Must not know: what the fields mean, solvers.
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +19,7 @@ from numpy.typing import NDArray
 from optimizers.errors import InputError, OptimizerError, SpecificationError, Words
 
 Array = NDArray[np.float64]
+T = TypeVar("T")
 #: Sizes beyond this are slips of a unit, and no solver is exact there.
 LARGEST = 1e7
 
@@ -58,9 +60,9 @@ class Number:
         if value is None:
             return None if self.optional else Words("None is not a number", "None 不是数")
         if not self.series:
-            if isinstance(value, bool | np.bool_) or not isinstance(value, int | float | np.integer | np.floating):
+            if isinstance(value, bool | np.bool_ | np.timedelta64) or not isinstance(value, int | float | np.integer | np.floating):
                 return _no_number(value)
-            return None if self.loose else self._outside(float(value))
+            return None if self.loose else self._outside(as_float(value))
         found = as_numbers(value)
         if found is None or found.ndim > 1:
             return _no_number(value) if found is None else _shape(found.shape, steps)
@@ -133,7 +135,7 @@ Rule = Number | Things
 TEXT, FLAG = Things((str,)), Things((bool, np.bool_))
 
 
-def refuse(name: str, thing: Any, rules: Mapping[str, Rule], steps: int | None = None, *, error: type[OptimizerError] = SpecificationError) -> None:
+def refuse(name: Any, thing: Any, rules: Mapping[str, Rule], steps: int | None = None, *, error: type[OptimizerError] = SpecificationError) -> None:
     """Judge every field of a dataclass.
 
     Args:
@@ -149,7 +151,7 @@ def refuse(name: str, thing: Any, rules: Mapping[str, Rule], steps: int | None =
     for field, rule in rules.items():
         said = rule.problem(getattr(thing, field), steps)
         if said is not None:
-            raise error(name=name, field=field, problem=said)
+            raise error(name=name if isinstance(name, str) else _short(name), field=field, problem=said)
 
 
 def number(name: str, field: str, value: Any, rule: Number) -> float:
@@ -161,7 +163,7 @@ def number(name: str, field: str, value: Any, rule: Number) -> float:
     said = rule.problem(value)
     if said is not None:
         raise InputError(name=name, field=field, problem=said)
-    return float(value)
+    return as_float(value)
 
 
 def numbers(name: str, field: str, value: Any, shape: tuple[int | None, ...] = (None,), rule: Number | None = None) -> Array:
@@ -228,12 +230,16 @@ def as_numbers(value: Any) -> Array | None:
     if value is None or isinstance(value, str | bytes | Mapping | complex | bool):
         return None
     try:
-        found = np.asarray(value)
-        if found.dtype.kind == "O":  # decimals, fractions
-            return None if any(isinstance(v, str | bytes | complex | bool | None) for v in found.flat) else found.astype(np.float64)
-        return found.astype(np.float64) if found.dtype.kind in "iuf" or (found.size == 0 and found.ndim == 1) else None
+        with np.errstate(over="ignore"):  # beyond all floats: infinite, and judged as that
+            return _floats(np.asarray(value))
     except (TypeError, ValueError, OverflowError):
         return None
+
+
+def _floats(found: NDArray[Any]) -> Array | None:
+    if found.dtype.kind == "O":  # decimals, fractions
+        return None if any(isinstance(v, str | bytes | complex | bool | None) for v in found.flat) else found.astype(np.float64)
+    return found.astype(np.float64) if found.dtype.kind in "iuf" or (found.size == 0 and found.ndim == 1) else None
 
 
 def _series(rule: Number) -> Number:
@@ -248,8 +254,31 @@ def _shape(shape: tuple[int, ...], steps: int | None) -> Words:
     return Words(f"{shape} values for {'a row of' if steps is None else steps} steps", f"值的形状为 {shape}，时段数为 {'一维' if steps is None else steps}")
 
 
+def as_float(value: Any) -> float:
+    """A number of any kind as a float; beyond all floats: infinite."""
+    try:
+        return float(value)
+    except OverflowError:
+        return math.inf if value > 0 else -math.inf
+
+
+def plain(thing: T, rules: Mapping[str, Rule]) -> T:
+    """The same judged dataclass, its single numbers as Python's own: numpy's half and long ones would pass their precision on to everything computed from them."""
+    changed: dict[str, Any] = {}
+    for field, rule in rules.items():
+        value = getattr(thing, field)
+        if isinstance(rule, Number) and not rule.series and value is not None and (isinstance(value, np.generic) or (type(value) is int and abs(value) > LARGEST)):
+            changed[field] = int(value) if rule.whole else as_float(value)
+        elif isinstance(rule, Things) and rule.each is not None and any(isinstance(v, np.generic) for v in value):
+            changed[field] = tuple(as_float(v) for v in value)
+    return dataclasses.replace(thing, **changed) if changed else thing  # type: ignore[type-var]
+
+
 def _short(value: Any) -> str:
-    said = repr(value)
+    try:
+        said = repr(value)
+    except (ValueError, TypeError, AttributeError, RuntimeError):  # a number too long to print, or a class that cannot say what it is
+        said = type(value).__name__
     return said if len(said) <= 40 else f"{said[:37]}..."
 
 

@@ -12,10 +12,14 @@ from typing import Any
 import numpy as np
 
 from optimizers.errors import SpecificationError, Words
-from optimizers.rules import FLAG, TEXT, Number, Rule, Things, as_numbers, refuse
+from optimizers.rules import FLAG, TEXT, Number, Rule, Things, as_numbers, plain, refuse
 from optimizers.specification import Array, Building, Community, ElectricBoiler, HeatPump, Performance, Prices, RoomHeaters, Storage, series
 
-_SIZE, _LIMIT, _SHARE, _EFFICIENCY = Number(), Number(endless=True), Number(0, 1), Number(0, 1, above=True)
+#: Hours of a second: nobody plans by less.
+_SECOND = 1 / 3600
+#: kWh/K of a few cubic metres of air: less is a slip of a unit.
+_LEAST = 1e-3
+_SIZE, _LIMIT, _SHARE, _EFFICIENCY = Number(), Number(endless=True), Number(0, 1), Number(1e-3, 1)
 #: Forecasts and what sensors say: kind and length are judged, values are repaired and told.
 _FORECAST, _SENSOR = Number(series=True, loose=True), Number(loose=True)
 _AVAILABLE = Number(0, 1, series=True, missing=True)
@@ -25,16 +29,16 @@ _THREE = Things((int, float, np.integer, np.floating), each=Number(-1e3, 1e3), c
 RULES: Mapping[type, Mapping[str, Rule]] = {
     ElectricBoiler: {"name": TEXT, "rated_kw": _SIZE, "efficiency": _EFFICIENCY, "stages": Number(0, 1000, whole=True), **_STATE},
     HeatPump: {"name": TEXT, "rated_heat_kw": _SIZE, "performance": Things((Performance,)), "source_c": Number(series=True, loose=True, optional=True), "standby_kw": _SIZE, **_STATE},
-    Performance: {"cop": _THREE, "capacity": _THREE, "cop_range": Things((int, float), each=Number(0, 20, above=True), count=2), "capacity_range": Things((int, float), each=Number(0, 5), count=2),
+    Performance: {"cop": _THREE, "capacity": _THREE, "cop_range": Things((int, float), each=Number(0.1, 20), count=2), "capacity_range": Things((int, float), each=Number(0, 5), count=2),
                   "defrost": Number(0, 0.9)},
     Storage: {"name": TEXT, "capacity_kwh": _SIZE, "energy_kwh": _SENSOR, "charge_kw": _SIZE, "discharge_kw": _SIZE, "charge_efficiency": _EFFICIENCY, "discharge_efficiency": _EFFICIENCY,
               "loss_per_h": _SHARE, "reserve_kwh": _SIZE, "target_kwh": Number(-1e7, optional=True)},
-    Building: {"name": TEXT, "capacity_kwh_k": Number(above=True), "loss_kw_k": Number(above=True), "room_c": _SENSOR, "mass_kwh_k": _SIZE, "coupling_kw_k": _SIZE, "mass_loss_kw_k": _SIZE,
+    Building: {"name": TEXT, "capacity_kwh_k": Number(_LEAST), "loss_kw_k": Number(_LEAST / 1000), "room_c": _SENSOR, "mass_kwh_k": _SIZE, "coupling_kw_k": _SIZE, "mass_loss_kw_k": _SIZE,
                "mass_c": Number(optional=True, loose=True), "solar_m2": _SIZE, "gains_kw": _FORECAST, "emitter_kw": _LIMIT, "floor_c": Number(-60, 60, series=True, missing=True, bottomless=True),
                "low_c": Number(-60, 60, series=True, missing=True, bottomless=True), "high_c": Number(-60, 90, series=True, missing=True, endless=True), "target_c": Number(-60, 60, optional=True)},
     RoomHeaters: {"name": TEXT, "count": Number(0, 1e6, whole=True), "each_kw": _SIZE, "building": TEXT, "least": _AVAILABLE, "available": _AVAILABLE},
     Prices: {"energy": _FORECAST, "export": _FORECAST, **dict.fromkeys(("demand", "peak_so_far_kw", "contract", "floor", "comfort", "shed", "limit", "reserve", "terminal"), _SIZE)},
-    Community: {"name": TEXT, "step_h": Number(0, 24, above=True), "prices": Things((Prices,)), "outdoor_c": _FORECAST, "buildings": Things((Building,), many=True),
+    Community: {"name": TEXT, "step_h": Number(_SECOND, 24), "prices": Things((Prices,)), "outdoor_c": _FORECAST, "buildings": Things((Building,), many=True),
                 "sources": Things((ElectricBoiler, HeatPump), many=True), "stores": Things((Storage,), many=True), "rooms": Things((RoomHeaters,), many=True),
                 "sun_kw_m2": Number(series=True, loose=True, optional=True), "supply_c": _FORECAST, "base_kw": _FORECAST, "pv_kw": _FORECAST, "contract_kw": _LIMIT, "transformer_kw": _LIMIT,
                 "export_kw": _LIMIT, "limit_kw": Number(series=True, missing=True, endless=True, optional=True), "repaired": Things((str,), many=True)},
@@ -61,10 +65,13 @@ def plannable(community: Community) -> Community:
     names = [thing.name for group in (community.buildings, community.sources, community.stores, community.rooms) for thing in group]
     for group in (community.buildings, community.sources, community.stores, community.rooms):
         for thing in group:
-            refuse(str(thing.name), thing, RULES[type(thing)], steps)
+            refuse(thing.name, thing, RULES[type(thing)], steps)
+            if isinstance(thing, HeatPump):
+                refuse(f"{thing.name}.performance", thing.performance, RULES[Performance])
     if len(set(names)) != len(names):
         twice = next(n for n in names if names.count(n) > 1)
         raise SpecificationError(name=community.name, field="name", problem=Words(f"a name is given twice: '{twice}'", f"名称重复：“{twice}”"))
+    community = _plain(community)
     buildings = tuple(_building(b, steps, notes) for b in community.buildings)
     known = {b.name for b in buildings}
     for room in community.rooms:
@@ -98,12 +105,17 @@ def _horizon(community: Community) -> int:
     return len(energy)
 
 
+def _plain(community: Community) -> Community:
+    groups: dict[str, Any] = {field: tuple(plain(thing, RULES[type(thing)]) for thing in getattr(community, field)) for field in ("buildings", "sources", "stores", "rooms")}
+    groups["sources"] = tuple(dataclasses.replace(s, performance=plain(s.performance, RULES[Performance])) if isinstance(s, HeatPump) else s for s in groups["sources"])
+    return plain(dataclasses.replace(community, prices=plain(community.prices, RULES[Prices]), **groups), RULES[Community])
+
+
 def _source(source: ElectricBoiler | HeatPump, steps: int, notes: list[str]) -> ElectricBoiler | HeatPump:
     available = _told(source.available, steps, 0.0, f"{source.name}.available", notes)
     if not isinstance(source, HeatPump):
         return dataclasses.replace(source, available=available)
     p, name = source.performance, f"{source.name}.performance"
-    refuse(name, p, RULES[Performance])
     for field, (low, high) in (("cop_range", p.cop_range), ("capacity_range", p.capacity_range)):
         if low > high:
             raise SpecificationError(name=name, field=field, problem=Words(f"{low:g} is above {high:g}", f"{low:g} 大于 {high:g}"))
@@ -140,6 +152,8 @@ def _rooms(room: RoomHeaters, steps: int, notes: list[str]) -> RoomHeaters:
 def _building(b: Building, steps: int, notes: list[str]) -> Building:
     if b.mass_kwh_k > 0 and b.coupling_kw_k <= 0:
         raise SpecificationError(name=b.name, field="coupling_kw_k", problem=Words("a mass that nothing couples to the room", "蓄热体与室内之间没有耦合"))
+    if 0 < b.mass_kwh_k < _LEAST:
+        raise SpecificationError(name=b.name, field="mass_kwh_k", problem=Words(f"{b.mass_kwh_k:g} is neither 0 nor {_LEAST:g} and more", f"{b.mass_kwh_k:g} 既不是 0，又小于 {_LEAST:g}"))
     floor = _told(b.floor_c, steps, 18.0, f"{b.name}.floor_c", notes)
     low, high = _told(b.low_c, steps, floor, f"{b.name}.low_c", notes), _told(b.high_c, steps, np.inf, f"{b.name}.high_c", notes)
     below = low < floor

@@ -42,7 +42,7 @@ def _exponential(m: Array) -> Array:
     half, apart = (m[0, 0] + m[1, 1]) / 2, math.sqrt(((m[0, 0] - m[1, 1]) / 2) ** 2 + m[0, 1] * m[1, 0])
     fast = half - apart
     slow = min(0.0, (m[0, 0] * m[1, 1] - m[0, 1] * m[1, 0]) / fast)  # by the determinant: half + apart would cancel
-    even, odd = (math.exp(slow) + math.exp(fast)) / 2, -math.exp(slow) * math.expm1(-2 * apart) / (2 * apart)
+    even, odd = (math.exp(slow) + math.exp(fast)) / 2, -math.exp(slow) * math.expm1(-2 * apart) / (2 * apart) if apart > 0 else math.exp(fast)
     turned = np.array([[(m[0, 0] - m[1, 1]) / 2, m[0, 1]], [m[1, 0], (m[1, 1] - m[0, 0]) / 2]])
     return np.asarray(even * np.eye(2) + odd * turned, np.float64)
 

@@ -41,7 +41,7 @@ FIELDS = [*(("", 0, f.name) for f in dataclasses.fields(Community)), *(("prices"
           *((group, k, f.name) for group, k, kind in (("buildings", 0, Building), ("sources", 0, ElectricBoiler), ("sources", 1, HeatPump), ("stores", 0, Storage), ("rooms", 0, RoomHeaters))
             for f in dataclasses.fields(kind))]
 VALUES: list[Any] = [np.nan, np.inf, -np.inf, -1.0, 0.0, 0.5, 2.5, 1e9, "x", "3", 1j, None, True, [], [1.0, 2.0, 3.0], np.zeros((STEPS, 2)), np.full(STEPS, np.nan), np.full(STEPS, 1j), np.full(STEPS, -1.0),
-                     ["a"] * STEPS, object(), (0.0, 0.0, 0.0), (3.0, 1.0), {"a": 1}, Decimal("0.5"), b"x"]
+                     ["a"] * STEPS, object(), (0.0, 0.0, 0.0), (3.0, 1.0), {"a": 1}, Decimal("0.5"), b"x", 10**400, -10**5000, np.timedelta64(3, "h"), np.longdouble("0.5"), np.longdouble("1e4000"), np.float16(0.5), np.int8(3), 1e-300, np.full(STEPS, np.longdouble("1e4000"))]
 
 
 def changed(where: str, k: int, field: str, value: Any) -> Community:
@@ -332,3 +332,18 @@ def test_what_contradicts_a_limit_is_repaired_and_told(where: str, field: str, v
     assert check(plan, community) == []
     assert plannable(plannable(community)).repaired == plannable(community).repaired
     assert not plannable(COMMUNITY).repaired
+
+
+@pytest.mark.parametrize("value", [10**400, -10**5000, np.timedelta64(3, "h"), np.longdouble("1e4000"), 1e-300], ids=["large", "endless", "span", "long", "tiny"])
+def test_numbers_no_field_can_hold_are_refused_in_the_library_s_words(value: Any) -> None:
+    with pytest.raises(SpecificationError) as refused:
+        plannable(changed("", 0, "step_h", value))
+    assert refused.value.facts["field"] == "step_h"
+
+
+def test_a_number_of_few_or_many_bits_is_that_number() -> None:
+    plan = Dispatcher().plan(changed("sources", 0, "rated_kw", 100.0))
+    for kind in (np.float16, np.longdouble, np.int8, np.float32):
+        same = Dispatcher().plan(changed("sources", 0, "rated_kw", kind(100)))
+        assert same.objective == pytest.approx(plan.objective, rel=1e-9)
+        assert same.grid_kw.dtype == np.float64
