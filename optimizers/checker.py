@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from optimizers.errors import InputError, Words
 from optimizers.plan import HOW, SOL_STATUS, Plan
 from optimizers.rules import ANY, Number, as_numbers, number, one_of
 from optimizers.specification import Array, Building, Community, ElectricBoiler, HeatPump, series
@@ -61,6 +62,26 @@ def check(plan: Plan, community: Community, *, tolerance: float = 1e-4) -> list[
     number("check", "tolerance", tolerance, Number(above=True))
     community = plannable(community)
     return _malformed(plan, community) or _broken(_as_arrays(plan), community, tolerance)
+
+
+def belonging(name: str, plan: Plan, community: Community) -> tuple[Plan, Community]:
+    """A plan with its rows as arrays, and its community plannable: for whatever reads both.
+
+    Args:
+        name: of the function they were given to.
+        plan: of this community.
+        community: the one the plan was made for.
+
+    Raises:
+        InputError: no plan, or its rows, names or words are not those of a plan of this community.
+        SpecificationError: the community contradicts itself.
+    """
+    one_of(name, "plan", plan, (Plan,))
+    community = plannable(community)
+    found = _malformed(plan, community)
+    if found:
+        raise InputError(name=name, field="plan", problem=Words(f"{found[0].what}: it is no plan of this community", f"{found[0].what}：不是该对象的计划"))
+    return _as_arrays(plan), community
 
 
 def _broken(plan: Plan, community: Community, tolerance: float) -> list[Breach]:

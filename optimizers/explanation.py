@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from optimizers.checker import belonging
 from optimizers.plan import Plan
 from optimizers.rules import Number, number
 from optimizers.shortfall import KINDS, TOLERANCE
@@ -40,8 +41,12 @@ def reasons(plan: Plan, community: Community) -> list[list[Reason]]:
 
     Args:
         plan: the plan.
-        community: plannable, the one it was made for.
+        community: the one it was made for.
+
+    Raises:
+        InputError: no plan of this community; SpecificationError: no community.
     """
+    plan, community = belonging("reasons", plan, community)
     steps = community.steps
     out: list[list[Reason]] = [[] for _ in range(steps)]
 
@@ -102,8 +107,9 @@ def what_if(plan: Plan, community: Community, *, warmer_k: float = 1.0) -> float
         warmer_k: by how much.
 
     Raises:
-        InputError: no number of kelvin.
+        InputError: no number of kelvin, or no plan of this community; SpecificationError: no community.
     """
+    plan, community = belonging("what_if", plan, community)
     warmer_k = number("what_if", "warmer_k", warmer_k, Number(-50, 50))
     more_kw = sum((b.loss_kw_k + (b.mass_loss_kw_k if b.mass_kwh_k > 0 else 0.0)) for b in community.buildings) * warmer_k
     return float(np.sum(plan.heat_price) * community.step_h * more_kw)

@@ -11,8 +11,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from optimizers.checker import belonging
+from optimizers.errors import InputError, Words
 from optimizers.formulations.units import Unit, units
 from optimizers.plan import Plan
+from optimizers.rules import Number, number
 from optimizers.specification import Array, Building, Community, Storage, series
 
 #: Less than this (K, kW, kWh) is a solver's rounding.
@@ -96,10 +99,17 @@ def shortfalls(plan: Plan, community: Community, *, clock: Callable[[float], str
 
     Args:
         plan: the plan.
-        community: plannable, the one it was made for.
+        community: the one it was made for.
         clock: how a reader names a time given in hours from the start.
         tolerance: amounts up to this are not told.
+
+    Raises:
+        InputError: no plan of this community, a clock that cannot be called or a tolerance that is none; SpecificationError: no community.
     """
+    plan, community = belonging("shortfalls", plan, community)
+    tolerance = number("shortfalls", "tolerance", tolerance, Number())
+    if not callable(clock):
+        raise InputError(name="shortfalls", field="clock", problem=Words(f"{type(clock).__name__} cannot be called", f"{type(clock).__name__} 不可调用"))
     judge, dt, found = _Judge(plan, community), community.step_h, list[Shortfall]()
     stores = {s.name for s in community.stores}
     for name, amount in plan.slacks.items():
@@ -117,7 +127,7 @@ def shortfalls(plan: Plan, community: Community, *, clock: Callable[[float], str
             facts = {"thing": thing, "worst": float(part.max())}
             why = [CAUSES[c] for c in causes]
             found.append(Shortfall(
-                name, kind, begin, end, float(part.max()), unit, float(part.sum()) * (1.0 if at_end else dt), total_unit, paid * float(part.sum()) / weight, causes,
+                name, kind, begin, end, float(part.max()), unit, float(part.sum()) * (1.0 if at_end else dt), total_unit, paid * float(part.sum()) / weight if weight > 0 else 0.0, causes,
                 f"{zh.format(**facts, when=f'{when[0]} 至 {when[1]} ')}：{'；'.join(w[0] for w in why)}。可{why[0][2]}。",
                 f"{en.format(**facts, when=f'from {when[0]} to {when[1]}')}: {'; '.join(w[1] for w in why)}. Way out: {why[0][3]}."))
     return sorted(found, key=lambda s: -s.yuan)

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import numpy as np
 import pytest
 
+from optimizers.errors import InputError, OptimizerError
+from optimizers.explanation import reasons, what_if
 from optimizers.methods.dispatch import Dispatcher
 from optimizers.shortfall import CAUSES, KINDS, TOLERANCE, shortfalls
 from optimizers.specification import Building, Community, ElectricBoiler, Prices, RoomHeaters, Storage
 from optimizers.validation import plannable
-from tests.optimizers.cases import hostile
+from tests.optimizers.cases import hostile, ordinary
 
 STEPS = 32
 HOMES = Building("homes", 60.0, 4.0, 20.0, emitter_kw=400.0, low_c=19.0, high_c=24.0)
@@ -82,3 +85,26 @@ def test_times_are_named_as_the_reader_asks() -> None:
     assert (shed.first, shed.last) == (0, 7)
     assert "from 22.00 to 00.00" in shed.en
     assert shed.total == pytest.approx(shed.worst * 2, rel=0.5)
+
+
+@pytest.mark.parametrize("read", [reasons, what_if, shortfalls])
+def test_what_is_no_plan_of_this_community_is_refused(read: Any) -> None:
+    community = plannable(ordinary(3, 24))
+    plan = Dispatcher().plan(community)
+    assert read(plan, community) is not None
+    for wrong in (None, "plan", dataclasses.replace(plan, slacks={"zzz:q": np.zeros(24)}), dataclasses.replace(plan, slacks={"cold:homes": ["a"]}), dataclasses.replace(plan, grid_kw=None), Dispatcher().plan(ordinary(3, 12))):
+        with pytest.raises(OptimizerError):
+            read(wrong, community)
+    for other in (None, "community", ordinary(3, 12), dataclasses.replace(community, buildings=[dataclasses.replace(community.buildings[0], name="others")])):
+        with pytest.raises(OptimizerError):
+            read(plan, other)
+    as_lists = dataclasses.replace(plan, grid_kw=plan.grid_kw.tolist(), heat_price=plan.heat_price.tolist(), slacks={name: amount.tolist() for name, amount in plan.slacks.items()})
+    assert read(as_lists, community) == read(plan, community)
+
+
+def test_a_clock_or_a_tolerance_that_is_none_is_refused() -> None:
+    community = plannable(ordinary(3, 24))
+    plan = Dispatcher().plan(community)
+    for wrong in ({"clock": "now"}, {"tolerance": "small"}, {"tolerance": float("nan")}):
+        with pytest.raises(InputError):
+            shortfalls(plan, community, **wrong)
