@@ -18,7 +18,7 @@ import numpy as np
 from optimizers.errors import InputError, UnsolvedError, Words
 from optimizers.methods.highs import silenced
 from optimizers.methods.pools import Column, LocalPool, Pool, ProcessPool
-from optimizers.rules import Number, number, numbers, one_of
+from optimizers.rules import Number, as_numbers, number, numbers, one_of
 from optimizers.specification import Array
 
 __all__ = ["Column", "LocalPool", "Master", "Pool", "ProcessPool", "Split", "master", "split", "whole_split"]
@@ -88,9 +88,10 @@ def split(pool: Pool, target_kw: Array, step_h: float, *, shortfall_yuan_kwh: fl
     began, clocked = time.perf_counter(), _Clocked(pool)
     rho = shortfall_yuan_kwh * step_h
     count = len(target_kw)
-    columns = list(stored) if stored else [*clocked.price(np.zeros(count)), *clocked.price(np.full(count, rho))]
+    one_of("split", "stored", stored, (list, tuple))
+    columns = list(stored) or [*clocked.price(np.zeros(count)), *clocked.price(np.full(count, rho))]
     best_bound, best_price = -np.inf, np.zeros(count)
-    mix = Master(sorted({c.project for c in columns}), target_kw, rho)
+    mix = Master(_projects("split", columns), target_kw, rho)
     mix.add(columns)
     answer = mix.mixed()
     done, missed = 0, False
@@ -181,6 +182,18 @@ class _Clocked:
         return found
 
 
+def _projects(name: str, columns: Sequence[Column]) -> list[int]:
+    """Numbers of the projects of some columns.
+
+    Raises:
+        InputError: something that is no column of a project with a number.
+    """
+    for column in columns:
+        if not isinstance(column, Column) or Number(whole=True).problem(column.project) is not None:
+            raise InputError(name=name, field="columns", problem=Words(f"{column!r:.80} is no column of a project", f"{column!r:.80} 不是某项目的方案列"))
+    return sorted({int(column.project) for column in columns})
+
+
 class Master:
     """The cheapest mix of columns that keeps the target, shortfall priced at rho yuan/kW; columns can be added, the basis stays.
 
@@ -212,10 +225,13 @@ class Master:
         """
         if not columns:
             return
+        _projects("master", columns)
         for column in columns:
-            if not isinstance(column, Column) or column.project not in self._row or np.shape(column.profile) != (self._count,):
+            row = as_numbers(column.profile)
+            if column.project not in self._row or row is None or row.shape != (self._count,):
                 raise InputError(name="master", field="columns", problem=Words(f"{column!r:.80} does not belong to these projects and {self._count} steps", f"{column!r:.80} 不属于这些项目及 {self._count} 个时段"))
-        if not (np.isfinite([c.cost for c in columns]).all() and np.isfinite([c.profile for c in columns]).all()):
+        costs, profiles = as_numbers([c.cost for c in columns]), as_numbers([c.profile for c in columns])
+        if costs is None or profiles is None or not (np.isfinite(costs).all() and np.isfinite(profiles).all()):
             raise InputError(name="master", field="columns", problem=Words("a cost or profile is not a number", "成本或曲线不是数"))
         n, count = len(columns), self._count
         index = np.concatenate([np.broadcast_to(np.arange(count), (n, count)), np.array([self._row[c.project] for c in columns])[:, None]], axis=1).astype(np.int32)
@@ -263,7 +279,7 @@ def master(columns: Sequence[Column], target_kw: Array, rho: float, *, whole: bo
     if not columns or not all(isinstance(c, Column) for c in columns):
         raise InputError(name="master", field="columns", problem=Words("no columns", "没有方案列"))
     seconds = number("master", "seconds", seconds, Number(above=True))
-    made = Master(sorted({c.project for c in columns}), target_kw, rho)
+    made = Master(_projects("master", columns), target_kw, rho)
     made.add(columns)
     return made.whole(seconds=seconds) if whole else made.mixed()
 

@@ -28,7 +28,7 @@ from optimizers.methods.commitment import nearest_status
 from optimizers.methods.dispatch import GAP, LEANS, SECONDS, asked, committed, plan_of, rounded, sells, start_weight, usable, wishes
 from optimizers.methods.highs import Answer, Solver
 from optimizers.plan import Plan
-from optimizers.rules import UNJUDGED, Number, number, numbers
+from optimizers.rules import UNJUDGED, Number, number, numbers, one_of
 from optimizers.specification import Array, Community, series
 from optimizers.validation import plannable
 
@@ -81,7 +81,9 @@ def from_quantiles(community: Community, quantiles: Mapping[str, Array]) -> list
 
     Raises:
         SpecificationError: rows of another number or length, or a field that is no forecast.
+        InputError: no mapping of fields to rows of numbers.
     """
+    one_of("from_quantiles", "quantiles", quantiles, (Mapping,))
     allowed = ("outdoor_c", "sun_kw_m2", "base_kw", "pv_kw", "energy")
     plannable(community)
     quantiles = {field: numbers("from_quantiles", str(field), rows, (None, None), UNJUDGED) for field, rows in quantiles.items()}
@@ -100,8 +102,17 @@ def from_quantiles(community: Community, quantiles: Mapping[str, Array]) -> list
 
 
 def mean_of(scenarios: Sequence[Community], shares: Sequence[float]) -> Community:
-    """The community of mean forecasts."""
-    scenarios = [plannable(c) for c in scenarios]
+    """The community of mean forecasts.
+
+    Args:
+        scenarios: of one horizon.
+        shares: their probabilities.
+
+    Raises:
+        SpecificationError: a scenario that contradicts itself, another horizon, shares that are not one above zero each, together one.
+        InputError: no scenarios, or shares that are no numbers.
+    """
+    scenarios, shares = _judged("mean_of", scenarios, shares)
     first, steps = scenarios[0], scenarios[0].steps
 
     def mean(field: str) -> Array:
@@ -109,6 +120,20 @@ def mean_of(scenarios: Sequence[Community], shares: Sequence[float]) -> Communit
 
     energy = np.asarray(sum(p * c.prices.energy for p, c in zip(shares, scenarios, strict=True)), np.float64)
     return dataclasses.replace(first, prices=dataclasses.replace(first.prices, energy=energy), outdoor_c=mean("outdoor_c"), sun_kw_m2=mean("sun_kw_m2"), base_kw=mean("base_kw"), pv_kw=mean("pv_kw"))
+
+
+def _judged(name: str, scenarios: Sequence[Community], shares: Sequence[float] | None) -> tuple[list[Community], list[float]]:
+    """(plannable scenarios of one horizon, their probabilities)."""
+    if not isinstance(scenarios, Sequence) or not len(scenarios):
+        raise InputError(name=name, field="scenarios", problem=Words("no scenarios", "没有情景"))
+    weights = [1 / len(scenarios)] * len(scenarios) if shares is None else numbers(name, "shares", shares, rule=Number(0, 1)).tolist()
+    fit = [plannable(c) for c in scenarios]
+    if len(weights) != len(fit) or min(weights) <= 0 or abs(sum(weights) - 1) > 1e-6:
+        raise SpecificationError(name=fit[0].name, field="shares", problem=Words(f"{weights} for {len(fit)} scenarios: one above zero each, together one", f"{len(fit)} 个情景的概率为 {weights}：每个应大于零，合计为一"))
+    for c in fit:
+        if (c.steps, c.step_h) != (fit[0].steps, fit[0].step_h):
+            raise SpecificationError(name=c.name, field="scenarios", problem=Words("another horizon than the first scenario", "时段与首个情景不同"))
+    return fit, weights
 
 
 def plan_scenarios(scenarios: Sequence[Community], shares: Sequence[float] | None = None, *, tied: int = 4, gap: float = GAP, seconds: float = SECONDS) -> ScenarioPlan:
@@ -129,13 +154,8 @@ def plan_scenarios(scenarios: Sequence[Community], shares: Sequence[float] | Non
     began = time.perf_counter()
     gap, seconds = asked(gap, seconds)
     tied = int(number("plan_scenarios", "tied", tied, Number(whole=True)))
-    if not isinstance(scenarios, Sequence) or not len(scenarios):
-        raise InputError(name="plan_scenarios", field="scenarios", problem=Words("no scenarios", "没有情景"))
-    weights = [1 / len(scenarios)] * len(scenarios) if shares is None else numbers("plan_scenarios", "shares", shares, rule=Number(0, 1)).tolist()
-    fit = [plannable(c) for c in scenarios]
-    if len(weights) != len(fit) or min(weights) <= 0 or abs(sum(weights) - 1) > 1e-6:
-        raise SpecificationError(name=fit[0].name, field="shares", problem=f"{weights} for {len(fit)} scenarios: one above zero each, together one")
-    both = np.logical_or.reduce([choices(c) for c in fit]) if len({c.steps for c in fit}) == 1 else None
+    fit, weights = _judged("plan_scenarios", scenarios, shares)
+    both = np.logical_or.reduce([choices(c) for c in fit])
     stack = _Stack([program(c, choice=both) for c in fit], weights, min(max(0, tied), fit[0].steps))
     solver = Solver()
     relaxed = usable(stack.joint, solver.relaxed(stack.joint))
@@ -143,7 +163,7 @@ def plan_scenarios(scenarios: Sequence[Community], shares: Sequence[float] | Non
     of_mean = _of_mean(stack, fit, weights)
     if len(stack.joint.whole):
         best, how = of_mean, "mean"
-        for lean, bought in ((LEANS[0], False), *((LEANS[0], True) for _ in range(bool(both is not None and both.any()))), *((lean, False) for lean in LEANS[1:])):
+        for lean, bought in ((LEANS[0], False), *((LEANS[0], True) for _ in range(bool(both.any()))), *((lean, False) for lean in LEANS[1:])):
             found = solver.refixed(stack.joint, stack.rounded(relaxed.values, lean, bought=bought))
             if found.objective < best.objective:
                 best, how = found, "dp"

@@ -17,6 +17,7 @@ from optimizers.errors import InputError, OptimizerError, SpecificationError
 from optimizers.forecast import ForecastError, Weather, calibrated, degree_hours, design, fit, interval, low_pass, predict, update
 from optimizers.forecast_card import cards
 from optimizers.identification import NotIdentifiedError, identify
+from optimizers.methods.pools import shares_of
 from optimizers.methods.portfolio import Column, LocalPool, Master, ProcessPool, master, split, whole_split
 from optimizers.specification import Performance
 from tests.optimizers.test_refusals import COMMUNITY, VALUES, judged
@@ -112,3 +113,13 @@ def test_columns_of_another_event_or_project_are_refused() -> None:
             mix.add([wrong])  # type: ignore[list-item]
     with pytest.raises(OptimizerError):
         mix.mixed()  # project 0 has no column
+
+
+@pytest.mark.parametrize("call", [
+    lambda: split(POOL, np.full(3, 50.0), 0.25, stored=["x"]), lambda: split(POOL, np.full(3, 50.0), 0.25, stored="x"), lambda: split(POOL, np.full(3, 50.0), 0.25, stored=[Column("a", 1.0, np.zeros(3), True)]),  # type: ignore[list-item,arg-type]
+    lambda: master([Column(0, "x", np.zeros(3), True)], np.zeros(3), 1.0), lambda: master([Column(0, 1.0, ["a"] * 3, True)], np.zeros(3), 1.0), lambda: master([Column(0, 1.0, [[1], 2, 3], True)], np.zeros(3), 1.0),  # type: ignore[arg-type,list-item]
+    lambda: LocalPool([COMMUNITY], np.arange(2), first="x"), lambda: LocalPool([COMMUNITY], np.arange(2), stride=0), lambda: LocalPool(None, np.arange(2)), lambda: LocalPool([None], np.arange(2)),  # type: ignore[arg-type,list-item]
+    lambda: shares_of(None, 2), lambda: shares_of(["x"], 2), lambda: shares_of([COMMUNITY], 0), lambda: ProcessPool("x", np.arange(2)), lambda: POOL.price("x")])  # type: ignore[arg-type,list-item]
+def test_a_portfolio_of_what_is_none_is_refused(call: Any) -> None:
+    with pytest.raises(InputError):
+        call()

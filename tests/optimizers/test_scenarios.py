@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from optimizers.checker import check
-from optimizers.errors import SpecificationError
+from optimizers.errors import OptimizerError, SpecificationError
 from optimizers.methods.dispatch import Dispatcher
 from optimizers.methods.scenarios import SWANSON, ScenarioPlan, from_quantiles, mean_of, plan_scenarios
 from optimizers.specification import Community
@@ -94,3 +94,13 @@ def test_what_does_not_fit_together_is_refused_by_name() -> None:
     with pytest.raises(SpecificationError):
         plan_scenarios([community, dataclasses.replace(community, stores=[], sources=[], rooms=[])])
     assert np.allclose(mean_of([community, community], [0.3, 0.7]).outdoor_c, community.outdoor_c)
+
+
+def test_scenarios_or_shares_that_are_none_are_refused() -> None:
+    community = ordinary(2, 24)
+    three = [community] * 3
+    for call in (lambda: mean_of(three, [5, 5, 5]), lambda: mean_of(three, [1.0]), lambda: mean_of(three, "x"), lambda: mean_of(None, [1.0]), lambda: mean_of([None], [1.0]), lambda: mean_of([], []),  # type: ignore[arg-type,list-item]
+                 lambda: mean_of([community, ordinary(2, 12)], [0.5, 0.5]), lambda: plan_scenarios([community, dataclasses.replace(community, step_h=0.5)]), lambda: plan_scenarios(None),  # type: ignore[arg-type]
+                 lambda: from_quantiles(community, None), lambda: from_quantiles(community, ["outdoor_c"]), lambda: from_quantiles(None, {}), lambda: from_quantiles(community, {"outdoor_c": "cold"})):  # type: ignore[arg-type,dict-item]
+        with pytest.raises(OptimizerError):
+            call()
