@@ -7,15 +7,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from optimizers.compare import ByValue
 from optimizers.specification import Array
 
 HOW = ("lp", "dp", "milp", "mean")
 SOL_STATUS = ("optimal", "incumbent")
 
 
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """The plan of one community.
+@dataclass(frozen=True, slots=True, eq=False)
+class Plan(ByValue):
+    """The plan of one community. Plans are equal when all they say is, however long it took (`seconds`).
 
     Attributes:
         on, heat_kw, power_kw: per source, one value a step.
@@ -59,5 +60,5 @@ class Plan:
     heat_price: Array
     power_price: Array
     slacks: dict[str, Array]
-    seconds: float
+    seconds: float = field(compare=False)
     repaired: tuple[str, ...] = field(default=())

@@ -12,11 +12,13 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from optimizers.compare import ByValue
+
 Array = NDArray[np.float64]
 
 
-@dataclass(frozen=True, slots=True)
-class ElectricBoiler:
+@dataclass(frozen=True, slots=True, eq=False)
+class ElectricBoiler(ByValue):
     """An electric boiler (电锅炉).
 
     Attributes:
@@ -66,8 +68,8 @@ class Performance:
         return cop, np.clip(self.capacity[0] + self.capacity[1] * source_c + self.capacity[2] * supply_c, *self.capacity_range) * frost
 
 
-@dataclass(frozen=True, slots=True)
-class HeatPump:
+@dataclass(frozen=True, slots=True, eq=False)
+class HeatPump(ByValue):
     """An air- or ground-source heat pump (热泵).
 
     Attributes:
@@ -118,8 +120,8 @@ class Storage:
     target_kwh: float | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Building:
+@dataclass(frozen=True, slots=True, eq=False)
+class Building(ByValue):
     """A building (or district of like ones) as 1R1C or 2R2C.
 
     Attributes:
@@ -154,8 +156,8 @@ class Building:
     target_c: float | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class RoomHeaters:
+@dataclass(frozen=True, slots=True, eq=False)
+class RoomHeaters(ByValue):
     """Room devices that heat a building directly (cable, film, panel, storage radiator), as one: their duty is staggered below.
 
     Attributes:
@@ -173,8 +175,8 @@ class RoomHeaters:
     available: float | Array = 1.0
 
 
-@dataclass(frozen=True, slots=True)
-class Prices:
+@dataclass(frozen=True, slots=True, eq=False)
+class Prices(ByValue):
     """What things cost.
 
     Attributes:
@@ -203,8 +205,8 @@ class Prices:
     terminal: float = 1.0
 
 
-@dataclass(frozen=True, slots=True)
-class Community:
+@dataclass(frozen=True, slots=True, eq=False)
+class Community(ByValue):
     """Everything one plan is about.
 
     Attributes:

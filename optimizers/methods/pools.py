@@ -16,6 +16,7 @@ from typing import Any, Protocol, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from optimizers.compare import ByValue
 from optimizers.errors import InputError, OptimizerError, UnsolvedError, Words
 from optimizers.formulations.dispatch import Index, Program, program
 from optimizers.methods.dispatch import LEANS, rounded, usable
@@ -31,8 +32,8 @@ _NEAR = 0.003
 _LEANS = LEANS[:2]
 
 
-@dataclass(frozen=True, slots=True)
-class Column:
+@dataclass(frozen=True, slots=True, eq=False)
+class Column(ByValue):
     """A plan a project can execute.
 
     Attributes:

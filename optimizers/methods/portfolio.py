@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from optimizers.compare import ByValue
 from optimizers.errors import InputError, UnsolvedError, Words
 from optimizers.methods.highs import silenced
 from optimizers.methods.pools import Column, LocalPool, Pool, ProcessPool
@@ -31,8 +32,8 @@ _MORE = (0.85, 1.15, 0.4, 0.0, 1.7)
 _MOST = (0.93, 1.07, 0.55, 1.5, 2.5)
 
 
-@dataclass(slots=True)
-class Split:
+@dataclass(slots=True, eq=False)
+class Split(ByValue):
     """A certified split.
 
     Attributes:

@@ -11,6 +11,7 @@ import pytest
 
 from optimizers.checker import check
 from optimizers.methods.dispatch import Dispatcher
+from optimizers.methods.portfolio import Column
 from optimizers.plan import Plan
 from optimizers.specification import Building, Community, ElectricBoiler, Prices, RoomHeaters, Storage
 
@@ -59,3 +60,17 @@ def test_a_plan_that_was_written_to_a_file_and_read_again_is_judged_alike() -> N
     assert check(read, community) == []
     assert {b.what for b in check(dataclasses.replace(read, grid_kw=[kw + 1 for kw in read.grid_kw]), community)} >= {"power balance", "cost.energy"}
     assert [b.what for b in check(dataclasses.replace(read, grid_kw=["a"] * STEPS), community)] == ["grid_kw is no row"]
+
+
+def test_plans_and_communities_are_compared_by_what_they_say() -> None:
+    plan, again = Dispatcher().plan(town()), Dispatcher().plan(town())
+    assert plan == again
+    assert plan == Plan(**json.loads(json.dumps(dataclasses.asdict(plan), default=np.ndarray.tolist)))
+    assert plan != dataclasses.replace(plan, grid_kw=plan.grid_kw + 1)
+    assert plan != dataclasses.replace(plan, grid_kw=plan.grid_kw[1:])
+    assert plan != dataclasses.replace(plan, on={})
+    assert plan != "plan"
+    assert len({town(), town(), dataclasses.replace(town(), base_kw=np.full(STEPS, 3.0))}) == 2
+    holed = dataclasses.replace(town(), outdoor_c=np.full(STEPS, np.nan))
+    assert holed == dataclasses.replace(holed, outdoor_c=np.full(STEPS, np.nan))
+    assert Column(0, 1.0, np.zeros(3), True) == Column(0, 1.0, np.zeros(3), True) != Column(0, 1.0, np.ones(3), True)
