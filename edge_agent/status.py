@@ -38,7 +38,7 @@ def _device(agent: Agent, unit: Unit, now: Now) -> pb.DeviceState:
     if device.id in agent.actuation.suppressed_frost:
         code = "frost_suppressed"  # a stop stands above frost protection: people must know
     state = pb.DeviceState(device_id=device.id, online=unit.online, last_ok_ms=unit.last_ok_ms, error_code=code, local_manual=agent.desk.is_local(image),
-                           locked_out=tag is not None, lockout_holder=tag.holder if tag else "", lockout_reason=tag.reason if tag else "")
+                           locked_out=tag is not None, lockout_holder=tag.holder if tag else "", lockout_reason=tag.reason if tag else "", lockout_ms=tag.since_ms if tag else 0)
     standing = agent.desk.standing(device, image, now.wall_ms) if device.writable else {}
     for spec in device.writable:
         if standing.get(spec.key):

@@ -136,7 +136,7 @@ class Journal:
         names = ("id", "project_id", "device_id", "point_id", "kind", "value", "low", "high", "authority", "state", "version", "actor", "reason", "work_order", "created_ms",
                  "deadline_ms", "expires_ms", "readback", "code", "detail", "verify_by_ms", "changed_ms", "attempts", "agent_id", "channel")
         steps = self._db.execute("SELECT at_ms, state, code, detail FROM step WHERE command_id = ? ORDER BY rowid", (row["id"],)).fetchall()
-        return {**{n: row[n] for n in names}, "handed": bool(row["handed"]), "steps": [dict(s) for s in steps]}
+        return {**{n: row[n] for n in names}, **({"value": None} if row["kind"] == "unlock" else {}), "handed": bool(row["handed"]), "steps": [dict(s) for s in steps]}
 
     def select(self, *, project_id: int | None, device_id: int | None, limit: int, before_ms: int | None) -> list[sqlite3.Row]:
         """Commands, newest first."""

@@ -238,7 +238,7 @@ class Live(Protocol):
     async def agents(self, project_id: int | None = None) -> list[dict[str, Any]]:
         """Agents as last heard: {project_id, agent_id, online, last_heard_ms, clock_offset_ms, clock_trusted, clock_source, spool_batches, spool_readings,
         oldest_ms, version, cpu_share, rss_bytes, devices: [{device_id, online, last_ok_ms, error_code, local_manual, locked_out,
-        lockout_holder, lockout_reason, holders: [{point_id, authority, value, until_ms, holder, reason}]}]}.
+        lockout_holder, lockout_reason, lockout_ms (since when), holders: [{point_id, authority, value, until_ms, holder, reason}]}]}.
         """
         ...
 

@@ -84,7 +84,7 @@ class Feed:
             "readings_total": beat.readings_total, "audit_contradictions": beat.audit_contradictions, "audit_forged": beat.audit_forged,
             "devices": [{
                 "device_id": d.device_id, "online": d.online, "last_ok_ms": d.last_ok_ms or None, "error_code": d.error_code, "local_manual": d.local_manual, "locked_out": d.locked_out,
-                "lockout_holder": d.lockout_holder, "lockout_reason": d.lockout_reason,
+                "lockout_holder": d.lockout_holder, "lockout_reason": d.lockout_reason, "lockout_ms": d.lockout_ms,
                 "holders": [{"point_id": h.point_id, "authority": h.authority, "value": h.value, "until_ms": h.until_ms or None, "holder": h.holder, "reason": h.reason} for h in d.holders],
             } for d in beat.devices]}
 

@@ -150,8 +150,8 @@ class Approvals(Protocol):
         """Store a pending approval; gives its view."""
         ...
 
-    async def consume(self, approval_id: str, operation: Operation, principal: Principal, *, digest: str) -> str:
-        """Use an approval once, for exactly what was approved, and name who approved it; refused otherwise."""
+    async def consume(self, approval_id: str, operation: Operation, principal: Principal, *, digest: str, key: str = "") -> str:
+        """Use an approval once (again with the same key: the same act), for exactly what was approved, and name who approved it; refused otherwise."""
         ...
 
 
@@ -314,7 +314,8 @@ async def _second_person(request: Request, gate: Gate, row: Operation, principal
     digest = approval_digest(request.method, str(request.url.path), request.url.query, body)
     given = request.headers.get(APPROVAL_HEADER, "")
     if given:
-        request.state.second_person = await gate.approvals.consume(given, row, principal, digest=digest)
+        request.state.second_person = await gate.approvals.consume(given, row, principal, digest=digest, key=request.headers.get("idempotency-key", ""))
+        request.state.approved = f" (approved by {request.state.second_person}, approval {given[:40]})"
         return
     reason = unquote(request.headers.get(REASON_HEADER, ""))[:200]
     raise _PendingError(await gate.approvals.ask(row, principal, digest=digest, target=target_of(request), reason=reason, payload=body.decode(errors="replace")[:4000],
@@ -426,7 +427,7 @@ async def _settle(request: Request, gate: Gate, result: str, code: str) -> None:
     row: int | None = getattr(request.state, "audit", None)
     if row is not None:
         await gate.journal.settle(row, result=result, code=code, operator=getattr(request.state, "operator", None),
-                                  target=getattr(request.state, "target", None))
+                                  target=f"{getattr(request.state, 'target', None) or target_of(request)}{approved}"[:200] if (approved := getattr(request.state, "approved", "")) else getattr(request.state, "target", None))
 
 
 def operation(name: str, *, asks: bool = True) -> Any:

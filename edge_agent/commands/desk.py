@@ -363,6 +363,8 @@ class Desk:
         people = {p.strip() for p in command.holder.split("+") if p.strip()}
         if tag is not None and tag.holder not in people and len(people) < 2:
             raise CommandError("tag", tag.holder)
+        if tag is not None and command.HasField("value") and command.value != tag.since_ms:
+            raise CommandError("tag_other", tag.holder)  # agreed to for a tag that hangs no more: this one is somebody else's
         self.journal.unlock(command.device_id)
         return _entry(command, checked.digest, pb.STAGE_VERIFIED)
 
@@ -379,10 +381,10 @@ class Desk:
 
     def _restore_heat(self, checked: _Checked, now: Now, _image: Image) -> Entry:
         command, device = checked.command, checked.device
+        if self.journal.lockout(device.id) is not None:  # somebody works on it: what fails changes nothing, or the stop would be gone when the tag comes off
+            return _entry(command, checked.digest, pb.STAGE_FAILED, code="lockout")
         self._supersede(device.id, lambda e: e.kind not in LOCKS, now.wall_ms)
         self._drop_wishes(device.id, Authority.EMERGENCY_STOP)
-        if self.journal.lockout(device.id) is not None:
-            return _entry(command, checked.digest, pb.STAGE_FAILED, code="lockout")
         if not device.start:
             return _entry(command, checked.digest, pb.STAGE_VERIFIED)
         expires = command.expires_ms if command.expires_ms > now.wall_ms else now.wall_ms + 3_600_000

@@ -93,7 +93,12 @@ async def test_two_named_persons_take_off_anothers_tag(real: Real) -> None:
         assert (await ended(holder, await send(holder, device, "lock")))["state"] == "verified"
         alone = await ended(asker, await send(asker, device, "unlock"))
         assert (alone["state"], alone["code"]) == ("refused", "tag"), "one other person is not enough"
-        body, key = {"device_id": device, "reason": "holder fell ill"}, {"Idempotency-Key": uuid.uuid4().hex}
+        async def hangs(now_ms: int = 0) -> dict[str, Any]:
+            view: dict[str, Any] = (await asker.get(f"/devices/{device}")).json()
+            return {"device_id": device, "holder": view["lockout_holder"], "locked_ms": view["lockout_ms"], "reason": "holder fell ill"} if view["lockout_ms"] > now_ms else {}
+
+        body, key = await eventually(hangs, 20, "the tag is heard of"), {"Idempotency-Key": uuid.uuid4().hex}
+        assert (await asker.post("/commands/remove-tag", json={**body, "locked_ms": body["locked_ms"] - 1}, headers=key)).json()["code"] == "E-COMMAND-TAG", "nobody is asked about a tag that does not hang"
         asked = await asker.post("/commands/remove-tag", json=body, headers=key)
         assert asked.status_code == 202
         approval = {"X-Kang-Approval": asked.json()["approval"]["id"]}
@@ -101,6 +106,10 @@ async def test_two_named_persons_take_off_anothers_tag(real: Real) -> None:
         assert (await second.post(f"/approvals/{approval['X-Kang-Approval']}", json={"approve": True, "reason": "seen on site"})).json()["state"] == "approved"
         view = await ended(asker, await asker.post("/commands/remove-tag", json=body, headers=key | approval))
         assert view["state"] == "verified", (view["state"], view["code"], view["detail"], view["actor"], view["steps"])
+        again = await asker.post("/commands/remove-tag", json=body, headers=key | approval)
+        assert (again.status_code, again.json()["id"]) == (202, view["id"]), "the same call again is the same command"
+        other = await asker.post("/commands/remove-tag", json=body, headers={"Idempotency-Key": uuid.uuid4().hex} | approval)
+        assert other.json()["code"] == "E-APPROVAL", "an approval is good for one act"
         assert len(view["actor"].split(" + ")) == 2, "both answer for it by name"
         started = await send(asker, device, "start")
         assert started.status_code == 202, "the verified unlock counts at once, whatever the last heartbeat said"

@@ -34,7 +34,7 @@ def _fill(site: Site, route: str, project: str = "cuihu", room: str = "H0101") -
     path = re.sub(r"{(\w+)(:\w+)?}", lambda m: str(names[m[1]]), path)
     bodies: dict[str, dict[str, Any]] = {
         "/commands": {"device_id": device, "kind": "hold", "point_id": 135, "value": 20}, "/commands/preview": {"device_id": device, "kind": "hold", "point_id": 135, "value": 20},
-        "/commands/none/resolve": {"verified": True, "reason": "seen"}, "/commands/emergency-stop": {"device_id": device}, "/commands/restore-heat": {"device_id": device}, "/commands/remove-tag": {"device_id": device, "reason": "matrix"},
+        "/commands/none/resolve": {"verified": True, "reason": "seen"}, "/commands/emergency-stop": {"device_id": device}, "/commands/restore-heat": {"device_id": device}, "/commands/remove-tag": {"device_id": device, "holder": "x", "locked_ms": 1, "reason": "matrix"},
         **{at: {"device_ids": [device], "kind": "hold", "point_id": 135, "value": 20.0, "reason": "matrix"} for at in ("/command-batches", "/command-batches/preview")}, "/command-batches/none/restore": {"reason": "matrix"},
         "/session": {"code": "wrong"}, f"/projects/{cuihu}/economic": {"version": 0}, f"/projects/{cuihu}/demand-response": {"version": 0}, f"/projects/{cuihu}/demand-response/offers/999999": {"choice": "join"},
         "/demand-response/events/999999/bid": {"kw": 1.0, "micro_kwh": 0}, "/dispatch/events": {"event_id": "x", "version": 1, "kind": "order", "start_ms": 0, "end_ms": 0, "kw": 1.0},

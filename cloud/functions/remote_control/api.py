@@ -16,7 +16,7 @@ from cloud.functions.params import Line, Whole
 from cloud.functions.remote_control import service
 from cloud.functions.remote_control.batches import dangerous
 from cloud.functions.remote_control.endings import told
-from cloud.functions.remote_control.errors import FourEyesError
+from cloud.functions.remote_control.errors import FourEyesError, LockedByYouError, TagGoneError
 from cloud.functions.remote_control.wishes import Act, Key
 from cloud.functions.services import Services, services
 from cloud.security.guard import NotFoundError, operation, router
@@ -92,16 +92,31 @@ class Tag(BaseModel):
     model_config = ConfigDict(strict=True, allow_inf_nan=False, extra="forbid")
 
     device_id: Whole
+    holder: Line = Field(min_length=1, max_length=120)
+    locked_ms: int = Field(ge=0, le=(1 << 53))
     reason: Line = Field(min_length=2, max_length=200)
 
 
 async def _tagged(body: Tag, request: Request, given: Given) -> DeviceInfo:
-    """The device whose tag is meant, known to who asks before anybody else is asked about it."""
+    """The device whose tag is meant: this very tag, somebody else's, hangs there now; nobody is asked about another."""
     _, who = request.state.second
     device = given.device(who, body.device_id)
-    request.state.target = f"{device.code} unlock"
+    request.state.target = f"{device.code} unlock {body.holder}"
+    heard = by_device(await given.live.agents(device.project_id)).get(device.id) or {}
+    there = bool(heard.get("locked_out")) and heard.get("lockout_holder") == body.holder and int(heard.get("lockout_ms") or 0) == body.locked_ms
+    if not there and not await _sent_before(given, request, device):
+        raise TagGoneError(holder=body.holder)
+    if body.holder == who.name:
+        raise LockedByYouError(reason=heard.get("lockout_reason", ""))
     request.state.approval_projects = (device.project_id,)
     return device
+
+
+async def _sent_before(given: Services, request: Request, device: DeviceInfo) -> bool:
+    """The same call again, because its answer was lost: the tag may be gone by it."""
+    if not request.headers.get("x-kang-approval"):
+        return False
+    return any(c["kind"] == "unlock" and c["state"] == "verified" for c in await given.commands.list(project_id=device.project_id, device_id=device.id, limit=5))
 
 
 @api.post("/commands/remove-tag", status_code=202)
@@ -111,7 +126,7 @@ async def remove_tag(body: Tag, key: Key, request: Request, who: Annotated[Princ
     The first call gives 202 with `approval`, which another person decides; then the same call with its id in `X-Kang-Approval` sends it.
     """
     return _named(given, await given.commands.submit(CommandRequest(
-        device.project_id, device.id, "unlock", authority=int(Authority.LOCKOUT), actor=who.name, second=request.state.second_person, reason=body.reason, idempotency_key=key)))
+        device.project_id, device.id, "unlock", value=float(body.locked_ms) if body.locked_ms else None, authority=int(Authority.LOCKOUT), actor=who.name, second=request.state.second_person, reason=body.reason, idempotency_key=key)))
 
 
 class Emergency(BaseModel):

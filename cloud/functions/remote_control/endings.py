@@ -38,6 +38,7 @@ ENDINGS: Mapping[str, tuple[str, str]] = {
     "sequence": ("该类设备没有启停程序（{0}）", "This type of device has no such sequence ({0})"),
     "lockout": ("设备已挂牌闭锁（{0}）；请联系挂牌人摘牌", "The device is locked out ({0}); ask the holder to remove the tag"),
     "tag": ("只有挂牌人（{0}）或两名具名人员可以摘牌", "Only the tag's holder ({0}) or two named persons may remove it"),
+    "tag_other": ("所批准摘除的挂牌已不在；现由 {0} 挂牌，请联系挂牌人", "The tag that was agreed upon hangs no more; {0} has locked the device out now. Ask the holder"),
     "holder": ("挂牌须具名", "A lockout needs a name"),
     "local_manual": ("设备处于就地控制；请现场切回远程", "The device is under local control; switch it back to remote at the site"),
     "nothing_to_stop": ("该设备没有可停之物，其安全状态为空", "There is nothing to stop on this device; its safe state is empty"),

@@ -66,6 +66,14 @@ class LockedByYouError(LockedOutError):
     en = "You have locked this device out ({reason}); remote control is refused. Remove your tag when the work is done."
 
 
+class TagGoneError(CommandRefusedError):
+    """The lockout that is meant does not hang there: it was removed, or another hangs there now."""
+
+    code = "E-COMMAND-TAG"
+    zh = "设备上没有 {holder} 在该时间挂的检修牌（可能已摘除或已换人挂牌）。请刷新设备页后重新提出。"
+    en = "No lockout of {holder} from that time hangs on the device (removed, or another hangs there now). Look at the device again and ask anew."
+
+
 class IncompleteError(CommandRefusedError):
     """Something needed is missing."""
 

@@ -97,7 +97,7 @@ class AccountService:
         """
         try:
             with self._ledger.write() as session:
-                if session.scalar(select(User.id).where(User.name == name)) is not None:
+                if session.scalar(select(User.id).where(func.lower(User.name) == name.lower())) is not None:
                     raise PersonError(name=name, reason_zh="账号名已存在，请另选", reason_en="the name is taken, choose another")
                 user, account = person(session, name, self._now())
                 user.display_name = display_name

@@ -15,15 +15,15 @@ from sqlalchemy import or_, select, update
 from sqlalchemy.orm import Session, aliased
 
 from cloud.functions.system.errors import ApprovalError, SelfError
-from cloud.functions.system.people_tables import Approval
+from cloud.functions.system.people_tables import Approval, EmergencyGrant, UserRole
 from cloud.functions.system.tables import User
 from cloud.ledger import Ledger
 from cloud.security import audit
 from cloud.security.guard import ForbiddenError, NotFoundError
-from cloud.security.operations import Operation, OperationTable, Principal
+from cloud.security.operations import Operation, OperationTable, Principal, Role
 
 DEADLINE_S = 1800
-_MOST_PENDING = 50
+_MOST_PENDING = 10
 
 
 def withdraw(session: Session, digest: str, *, at_ms: int, by: str, why: str) -> list[str]:
@@ -104,34 +104,55 @@ class ApprovalService:
             raise ApprovalError(reason_zh="已被处理或已过期限", reason_en="it was decided already, or its deadline has passed")
         return next(r for r in self.rows(who, table) if r["id"] == approval_id)
 
-    async def consume(self, approval_id: str, operation: Operation, principal: Principal, *, digest: str) -> str:
-        """Use an approval once, by its asker, for exactly what was approved; gives the account name of who approved.
+    async def consume(self, approval_id: str, operation: Operation, principal: Principal, *, digest: str, key: str = "") -> str:
+        """Use an approval once, by its asker, for exactly what was approved; gives the account name of who approved, and may still.
+
+        Args:
+            approval_id: the approval.
+            operation: what is done.
+            principal: who does it.
+            digest: of exactly this call.
+            key: its idempotency key: the same call with it, again, is the same act.
 
         Raises:
             ApprovalError: otherwise.
         """
-        return await asyncio.to_thread(self._consume, approval_id, operation, principal, digest)
+        return await asyncio.to_thread(self._consume, approval_id, operation, principal, digest, key[:80])
 
-    def _consume(self, approval_id: str, operation: Operation, principal: Principal, digest: str) -> str:
+    def _consume(self, approval_id: str, operation: Operation, principal: Principal, digest: str, key: str) -> str:
+        now = self._now()
+        mine = (Approval.id == approval_id, Approval.requester_id == principal.user_id, Approval.operation == operation.name, Approval.digest == digest)
         with self._ledger.write() as session:
-            done = session.execute(update(Approval).where(
-                Approval.id == approval_id, Approval.state == "approved", Approval.deadline_ms > self._now(), Approval.requester_id == principal.user_id,
-                Approval.operation == operation.name, Approval.digest == digest).values(state="used").returning(Approval.decided_by_id)).scalar_one_or_none()
-            approver = session.scalar(select(User.name).where(User.id == done))
+            done = session.execute(update(Approval).where(*mine, Approval.state == "approved", Approval.deadline_ms > now).values(state="used", used_key=key or None)
+                                   .returning(Approval.decided_by_id)).scalar_one_or_none()
+            if done is None and key:
+                done = session.scalar(select(Approval.decided_by_id).where(*mine, Approval.state == "used", Approval.used_key == key))
+                approver = session.get(User, done) if done is not None else None
+            else:
+                approver = session.get(User, done) if done is not None else None
+                if approver is not None and not self._may(session, approver, operation, now):
+                    raise ApprovalError(reason_zh=f"批准人 {approver.name} 已无权批准该事项，请另请他人批准", reason_en=f"{approver.name}, who approved it, may not approve this any more; ask somebody else")
         if approver is None:
             raise ApprovalError(reason_zh="该批准不存在、未批准、已用过、已过期，或与所批准的内容不一致", reason_en="it does not exist, is not approved, was used, has expired, or is for something else")
-        return str(approver)
+        return str(approver.name)
+
+    @staticmethod
+    def _may(session: Session, approver: User, operation: Operation, now: int) -> bool:
+        """The right of who approved, as of now: it may have been taken since."""
+        roles = {Role(r) for r in session.scalars(select(UserRole.role).where(UserRole.user_id == approver.id))}
+        roles |= {Role(r) for r in session.scalars(select(EmergencyGrant.role).where(EmergencyGrant.user_id == approver.id, EmergencyGrant.until_ms > now, EmergencyGrant.ended_ms.is_(None)))}
+        return not approver.disabled and bool(operation.seconds & roles)
 
     def rows(self, who: Principal, table: OperationTable, *, limit: int = 200) -> list[dict[str, Any]]:
         """What `who` asked for or may decide, newest first."""
         mine_to_decide = [row.name for row in table if row.two_person and row.seconds & who.roles and not (row.scope == "platform" and who.bounded)]
         requester, decider = aliased(User), aliased(User)
-        query = select(Approval, requester.display_name, decider.display_name).join(requester, requester.id == Approval.requester_id).outerjoin(
+        query = select(Approval, requester.display_name, requester.name, decider.display_name).join(requester, requester.id == Approval.requester_id).outerjoin(
             decider, decider.id == Approval.decided_by_id).where(or_(Approval.requester_id == who.user_id, Approval.operation.in_(mine_to_decide))).order_by(
             Approval.created_ms.desc(), Approval.id).limit(limit * 10 if who.bounded else limit)
         with self._ledger.read() as session:
             seen = [row for row in session.execute(query) if row[0].requester_id == who.user_id or _sees(who, row[0])]
-            return [self._view(a, by, decided, who, table, a.operation in mine_to_decide) for a, by, decided in seen[:limit]]
+            return [self._view(a, by, asker, decided, who, table, a.operation in mine_to_decide) for a, by, asker, decided in seen[:limit]]
 
     def waiting(self, who: Principal, table: OperationTable) -> int:
         """How many wait for `who` to decide."""
@@ -140,12 +161,12 @@ class ApprovalService:
             return sum(_sees(who, a) for a in session.scalars(select(Approval).where(
                 Approval.state == "pending", Approval.deadline_ms > self._now(), Approval.requester_id != who.user_id, Approval.operation.in_(names))))
 
-    def _view(self, a: Approval, by: str, decided: str | None, who: Principal, table: OperationTable, may: bool) -> dict[str, Any]:
+    def _view(self, a: Approval, by: str, asker: str, decided: str | None, who: Principal, table: OperationTable, may: bool) -> dict[str, Any]:
         state = "expired" if a.state in ("pending", "approved") and a.deadline_ms <= self._now() else a.state
         words = {row.name: row for row in table}.get(a.operation)
         mine = a.requester_id == who.user_id
         return {"id": a.id, "operation": a.operation, "zh": words.zh if words else a.operation, "en": words.en if words else a.operation, "target": a.target, "payload": a.payload,
-                "reason": a.reason, "requester": by, "created_ms": a.created_ms, "deadline_ms": a.deadline_ms, "state": state, "decided_by": decided, "decided_ms": a.decided_ms,
+                "reason": a.reason, "requester": by, "requester_name": asker, "created_ms": a.created_ms, "deadline_ms": a.deadline_ms, "state": state, "decided_by": decided, "decided_ms": a.decided_ms,
                 "decision": a.decision, "mine": mine, "decidable": state == "pending" and may and not mine}
 
 

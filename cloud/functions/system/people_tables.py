@@ -144,6 +144,7 @@ class Approval(Base):
 
     Attributes:
         project_ids: the projects it is about: only who sees them all sees it and decides; NULL = it is about none.
+        used_key: the idempotency key it was used with: the same call may be made once more when its answer was lost.
     """
 
     __tablename__ = "approval"
@@ -164,3 +165,4 @@ class Approval(Base):
     decided_ms: Mapped[int | None]
     decision: Mapped[str] = mapped_column(String(200), default="")
     project_ids: Mapped[list[Any] | None] = mapped_column(JSON(none_as_null=True))
+    used_key: Mapped[str | None] = mapped_column(String(80))

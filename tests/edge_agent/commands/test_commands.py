@@ -389,6 +389,24 @@ def test_restore_heat_lifts_stops_and_starts(bench):
     assert bench.plant.values["enable_command"] == 1
 
 
+def test_an_unlock_agreed_upon_for_one_tag_takes_off_no_other(bench):
+    bench.do("lock", holder="wang")
+    tag = bench.journal.lockout(1)
+    assert bench.stage(bench.do("unlock", holder="a + b", value=float(tag.since_ms - 1000))) == "refused:tag_other"
+    assert bench.journal.lockout(1) == tag
+    assert bench.stage(bench.do("unlock", holder="a + b", value=float(tag.since_ms))) == "verified"
+    assert bench.journal.lockout(1) is None
+
+
+def test_a_restore_that_fails_under_a_tag_leaves_the_emergency_stop_where_it_is(bench):
+    bench.do("lock")
+    bench.do("emergency_stop", seconds=5)
+    held = bench.journal.holds(1)
+    assert held
+    assert bench.stage(bench.do("restore_heat")) == "failed:lockout"
+    assert bench.journal.holds(1) == held, "or it would start when the tag comes off"
+
+
 def test_restore_heat_never_starts_a_device_somebody_works_on(bench):
     bench.do("lock", holder="Wang", expires_ms=0)
     restore = bench.do("restore_heat")

@@ -14,4 +14,5 @@ def upgrade() -> None:
     with op.batch_alter_table("approval") as table:
         table.drop_constraint(op.f("ck_approval_state"), type_="check")
         table.add_column(sa.Column("project_ids", sa.JSON(none_as_null=True), nullable=True))
+        table.add_column(sa.Column("used_key", sa.String(80), nullable=True))
         table.create_check_constraint(op.f("ck_approval_state"), "state IN ('pending', 'approved', 'refused', 'used', 'withdrawn')")

@@ -43,7 +43,7 @@ export interface DeviceRow extends Named {
 export interface DevicePage { total: number; offset: number; rows: DeviceRow[]; profiles: Record<string, number>; conditions: Record<string, number> }
 export interface Holder { point_id: number; authority: number; value: number | null; until_ms: number; holder: string; reason: string }
 export interface Device extends DeviceRow {
-  points: DevicePoint[]; latest: Value[]; holders: Holder[]; local_manual: boolean; locked_out: boolean; lockout_holder: string; lockout_reason: string; active_alarms: Alarm[]
+  points: DevicePoint[]; latest: Value[]; holders: Holder[]; local_manual: boolean; locked_out: boolean; lockout_holder: string; lockout_reason: string; lockout_ms: number; active_alarms: Alarm[]
   startable: boolean; stoppable: boolean; project: Project; parent: Named | null; children: (Named & { profile: string })[]
   template_document: {
     template: string; version: number; maker: string; model: string; protocol: string; poll_s: number; name: { zh: string; en: string } | null
@@ -86,7 +86,7 @@ export interface SessionRow { id: string; user_id: number; name: string; display
 export interface MySecurity extends Factors { sessions: SessionRow[]; restricted: string }
 export interface Organisation { id: number; code: string; name_zh: string; name_en: string; kind: string; people: number; contracts: { id: number; number: string; project_ids: number[]; starts_ms: number; ends_ms: number }[] }
 export interface ApprovalAsked { approval?: { id: string; state: string; operation: string; deadline_ms: number } }
-export interface ApprovalRow { id: string; operation: string; zh: string; en: string; target: string; payload: string; reason: string; requester: string; created_ms: number; deadline_ms: number; state: string; decided_by: string | null; decided_ms: number | null; decision: string; mine: boolean; decidable: boolean }
+export interface ApprovalRow { id: string; operation: string; zh: string; en: string; target: string; payload: string; reason: string; requester: string; requester_name: string; created_ms: number; deadline_ms: number; state: string; decided_by: string | null; decided_ms: number | null; decision: string; mine: boolean; decidable: boolean }
 export interface EmergencyRow { id: number; user_id: number; name: string; display_name: string; role: string; reason: string; created_ms: number; until_ms: number; ended_ms: number | null; running: boolean; reviewed_ms: number | null; review: string }
 export interface OperationRow { name: string; zh: string; en: string; roles: string[]; changes: boolean; label: string; level: string; open: boolean; safety: boolean; scope: string; factor_s: number | null; two_person: boolean; approvers: string[]; priority: number; audit: string }
 
