@@ -27,6 +27,10 @@ class Words(str):
         return Words, (str(self), self.zh)
 
 
+#: Python prints no longer whole numbers than this.
+_PRINTED = 10**4000
+
+
 class OptimizerError(ValueError):
     """A request that cannot be planned.
 
@@ -41,6 +45,7 @@ class OptimizerError(ValueError):
     en = "This cannot be planned."
 
     def __init__(self, **facts: object) -> None:
+        facts = {name: "10^4000..." if isinstance(fact, int) and abs(fact) > _PRINTED else fact for name, fact in facts.items()}
         self.facts = facts
         self.zh = type(self).zh.format(**{name: fact.zh if isinstance(fact, Words) else fact for name, fact in facts.items()})
         self.en = type(self).en.format(**facts)

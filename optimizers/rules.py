@@ -62,7 +62,10 @@ class Number:
         if not self.series:
             if isinstance(value, bool | np.bool_ | np.timedelta64) or not isinstance(value, int | float | np.integer | np.floating):
                 return _no_number(value)
-            return None if self.loose else self._outside(as_float(value))
+            single = as_float(value)
+            if math.isinf(single) and value not in (math.inf, -math.inf):
+                return Words("it is beyond all floats", "超出浮点数范围")
+            return None if self.loose else self._outside(single)
         found = as_numbers(value)
         if found is None or found.ndim > 1:
             return _no_number(value) if found is None else _shape(found.shape, steps)

@@ -41,7 +41,9 @@ FIELDS = [*(("", 0, f.name) for f in dataclasses.fields(Community)), *(("prices"
           *((group, k, f.name) for group, k, kind in (("buildings", 0, Building), ("sources", 0, ElectricBoiler), ("sources", 1, HeatPump), ("stores", 0, Storage), ("rooms", 0, RoomHeaters))
             for f in dataclasses.fields(kind))]
 VALUES: list[Any] = [np.nan, np.inf, -np.inf, -1.0, 0.0, 0.5, 2.5, 1e9, "x", "3", 1j, None, True, [], [1.0, 2.0, 3.0], np.zeros((STEPS, 2)), np.full(STEPS, np.nan), np.full(STEPS, 1j), np.full(STEPS, -1.0),
-                     ["a"] * STEPS, object(), (0.0, 0.0, 0.0), (3.0, 1.0), {"a": 1}, Decimal("0.5"), b"x", 10**400, -10**5000, np.timedelta64(3, "h"), np.longdouble("0.5"), np.longdouble("1e4000"), np.float16(0.5), np.int8(3), 1e-300, np.full(STEPS, np.longdouble("1e4000"))]
+                     ["a"] * STEPS, object(), (0.0, 0.0, 0.0), (3.0, 1.0), {"a": 1}, Decimal("0.5"), b"x"]
+#: The same, and numbers beyond or of another width than floats.
+WIDER: list[Any] = [*VALUES, 10**400, -10**5000, np.timedelta64(3, "h"), np.longdouble("0.5"), np.longdouble("1e4000"), np.float16(0.5), np.int8(3), 1e-300, np.full(STEPS, np.longdouble("1e4000"))]
 
 
 def changed(where: str, k: int, field: str, value: Any) -> Community:
@@ -75,9 +77,9 @@ def sound(community: Community) -> None:
 
 
 @settings(max_examples=150, deadline=None)
-@given(st.sampled_from(FIELDS), st.sampled_from(range(len(VALUES))))
+@given(st.sampled_from(FIELDS), st.sampled_from(range(len(WIDER))))
 def test_any_value_in_any_field_is_refused_or_planned_soundly(field: tuple[str, int, str], value: int) -> None:
-    sound(changed(*field, VALUES[value]))
+    sound(changed(*field, WIDER[value]))
 
 
 def test_every_field_has_a_rule() -> None:
@@ -156,9 +158,9 @@ PLAN = Dispatcher().plan(COMMUNITY)
 
 
 @settings(max_examples=60, deadline=None)
-@given(st.sampled_from([f.name for f in dataclasses.fields(PLAN)]), st.sampled_from(range(len(VALUES))), st.booleans())
+@given(st.sampled_from([f.name for f in dataclasses.fields(PLAN)]), st.sampled_from(range(len(WIDER))), st.booleans())
 def test_the_checker_judges_any_plan_and_never_stumbles(field: str, value: int, within: bool) -> None:
-    old, bad = getattr(PLAN, field), VALUES[value]
+    old, bad = getattr(PLAN, field), WIDER[value]
     if within and isinstance(old, dict) and old:
         bad = {**old, next(iter(old)): bad}
     found = check(dataclasses.replace(PLAN, **{field: bad}), COMMUNITY)
@@ -347,3 +349,7 @@ def test_a_number_of_few_or_many_bits_is_that_number() -> None:
         same = Dispatcher().plan(changed("sources", 0, "rated_kw", kind(100)))
         assert same.objective == pytest.approx(plan.objective, rel=1e-9)
         assert same.grid_kw.dtype == np.float64
+
+
+def test_a_number_too_long_to_print_does_not_stop_the_error_that_names_it() -> None:
+    assert "10^4000" in SpecificationError(name=10**5000, field="x", problem="y").en
