@@ -88,10 +88,7 @@ class Planning:
             beat = telemetry_pb2.Heartbeat.FromString(message.data)
         except DecodeError:
             return
-        self._heard.setdefault(beat.project_id, {}).update({d.device_id: {
-            "locked_out": d.locked_out or not d.online or any(h.authority < Authority.PLAN and h.authority not in (Authority.GRID_ORDER, Authority.DEMAND_RESPONSE) for h in d.holders),
-            "local_manual": d.local_manual,
-            "planned": frozenset(h.point_id for h in d.holders if h.authority == Authority.PLAN)} for d in beat.devices})
+        self._heard.setdefault(beat.project_id, {}).update({d.device_id: _state(d) for d in beat.devices})
 
     async def look(self) -> int:
         """Plan every project that is due; returns how many."""
@@ -107,7 +104,7 @@ class Planning:
                 continue
             heard = self._heard.get(project.id, {})
             # What an interlock, a person or a lockout holds cannot be planned with: a change of it is planned for at once.
-            state = (quarter, 0 if setting is None else setting.version, frozenset(d for d, h in heard.items() if h["locked_out"] or h["local_manual"]), held)
+            state = (quarter, 0 if setting is None else setting.version, frozenset((d, h["held_until_ms"] // PERIOD_MS) for d, h in heard.items() if h["locked_out"] or h["local_manual"]), held)
             if setting is None or setting.mode == "off" or self._done.get(project.id) == state or self._soon(project.id, setting, held, now):
                 continue
             self._tried[project.id] = (now, held)
@@ -127,6 +124,7 @@ class Planning:
             self._acting[project.id] = setting.mode == "act"
             count += 1
             await self._say(alarms.of_plan(project, outcome))
+            await self._say(alarms.of_cold(project, float(outcome.get("cold_k", 0.0))))
             await self._say(alarms.of_weather(project, self.rolling.weather_age_h(project.id, now)))
             await self._client.publish(f"event.{project.id}", json.dumps({"type": "planned", "project_id": project.id, **outcome}).encode())
         return count
@@ -226,6 +224,15 @@ class Planning:
         """True when it was tried just now, and nothing was changed or asked for since."""
         done, (at, before) = self._done.get(project_id), self._tried.get(project_id, (0, ()))
         return now - at < RETRY_MS and (done is None or done[1] == setting.version) and before == held
+
+
+def _state(d: telemetry_pb2.DeviceState) -> dict[str, Any]:
+    """What planning needs of a device: whether it can be planned with, and where somebody holds it for a while, until when (`held_until_ms`)."""
+    above = [h for h in d.holders if h.authority < Authority.PLAN and h.authority not in (Authority.GRID_ORDER, Authority.DEMAND_RESPONSE)]
+    people = [h.until_ms for h in above if h.authority in (Authority.EMERGENCY_STOP, Authority.OPERATOR, Authority.RESIDENT)]
+    gone = d.locked_out or not d.online
+    return {"locked_out": gone or bool(above), "local_manual": d.local_manual, "held_until_ms": max(people) if not gone and above and len(people) == len(above) and all(people) else 0,
+            "planned": frozenset(h.point_id for h in d.holders if h.authority == Authority.PLAN)}
 
 
 def provider(settings: Settings) -> Provider | None:

@@ -11,7 +11,9 @@ from typing import Any, Final
 from cloud.core.ports import ProjectInfo
 from cloud.functions.economic_operation.service import Setting
 
-PLAN, WEATHER, SHORT, SILENT = "plan_failed", "weather_stale", "response_short", "planner_silent"
+PLAN, COLD, WEATHER, SHORT, SILENT = "plan_failed", "plan_cold", "weather_stale", "response_short", "planner_silent"
+#: A plan that lets rooms fall below their floor by so much is an alarm, K.
+COLD_K: Final = 0.5
 #: A response is short when it stays above its target by this share of the target and this many kW, for so many minutes in a row.
 SHARE: Final = 0.05
 LEAST_KW: Final = 5.0
@@ -34,6 +36,15 @@ def of_plan(project: ProjectInfo, outcome: Mapping[str, Any]) -> dict[str, Any]:
     return {"rule": PLAN, "who": project.code, "project_id": project.id, "severity": "minor" if shifted else "major",
             "zh": f"{project.name_zh}：无法生成运行计划（{zh}）；" + ("上一份计划在站内继续执行" if shifted else "站内按自身规则供热") + "。请在经济运行页查看原因",
             "en": f"{project.name_en}: no plan could be made ({en}); " + ("the last one goes on at the site" if shifted else "the site heats by its own rules") + ". See the plan page for the reason"}
+
+
+def of_cold(project: ProjectInfo, cold_k: float) -> dict[str, Any]:
+    """Whether a plan keeps the floor owed to people; `cold_k`: how far below it lets rooms fall, K."""
+    if cold_k <= COLD_K:
+        return {"rule": COLD, "who": project.code, "wrong": False}
+    return {"rule": COLD, "who": project.code, "project_id": project.id, "severity": "major", "value": round(cold_k, 1), "limit": COLD_K,
+            "zh": f"{project.name_zh}：按现有热源，未来 48 小时室温将低于最低室温 {cold_k:.1f} K；请检查被挂牌、就地或停用的热源",
+            "en": f"{project.name_en}: with the sources there are, rooms will fall {cold_k:.1f} K below their floor within 48 h. Check sources that are locked out, under local control or off"}
 
 
 def of_weather(project: ProjectInfo, stale_h: float | None) -> dict[str, Any]:

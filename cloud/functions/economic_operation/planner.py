@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 import numpy as np
@@ -64,6 +64,7 @@ class Moment:
         limit_kw: demand-response limit per interval, inf where none; None = no event.
         comfort_c: (floor, low, high) overriding the contract per interval; None = the contract's.
         own_c: set-point each resident chose, NaN = unknown; as `Site.rooms`.
+        held_h: sources somebody stronger than the plan holds: device -> hours from the first interval until the hold ends; the plan has them again from then on.
     """
 
     start_ms: int
@@ -83,6 +84,12 @@ class Moment:
     limit_kw: Array | None = None
     comfort_c: tuple[Array, Array, Array] | None = None
     own_c: Sequence[float] = ()
+    held_h: Mapping[int, float] = field(default_factory=dict)
+
+    def available(self, device_id: int) -> float | Array:
+        """Share of a source the plan may use per interval: none of it while somebody else holds it."""
+        held = self.held_h.get(device_id, 0.0)
+        return np.where(np.arange(len(self.price)) < math.ceil(held * 3600 / STEP_S - 1e-9), 0.0, 1.0) if held > 0 else 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,10 +137,10 @@ class Planner:
         sources: list[ElectricBoiler | HeatPump] = []
         for b in site.boilers:
             since = m.running.get(b.device_id, -24.0)
-            sources.append(ElectricBoiler(b.name, b.rated_kw, 0.98, stages=0, up_h=0.25, down_h=0.25, on=since > 0, since_h=abs(since)))
+            sources.append(ElectricBoiler(b.name, b.rated_kw, 0.98, stages=0, up_h=0.25, down_h=0.25, on=since > 0 and b.device_id not in m.held_h, since_h=abs(since), available=m.available(b.device_id)))
         for p in site.pumps:
             since = m.running.get(p.device_id, -24.0)
-            sources.append(HeatPump(p.name, p.rated_heat_kw, learnt.performance, standby_kw=0.1, minimum_load=0.3, up_h=0.5, down_h=0.5, start_yuan=0.2, on=since > 0, since_h=abs(since)))
+            sources.append(HeatPump(p.name, p.rated_heat_kw, learnt.performance, standby_kw=0.1, minimum_load=0.3, up_h=0.5, down_h=0.5, start_yuan=0.2, on=since > 0 and p.device_id not in m.held_h, since_h=abs(since), available=m.available(p.device_id)))
         stores = [self._store(m, learnt)] if site.tank is not None and m.layers_c else []
         heaters = [RoomHeaters("heaters", 1, sum(r.heater_kw for r in site.heaters), "rooms")] if site.heaters else []
         # The horizon sees part of what a higher peak saves, so it is charged that part of its price.

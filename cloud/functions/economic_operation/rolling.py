@@ -29,6 +29,7 @@ from cloud.functions.economic_operation.weather import STALE_H, Forecast, Provid
 from optimizers.errors import OptimizerError
 from optimizers.explanation import reasons, what_if
 from optimizers.methods.dispatch import Dispatcher
+from optimizers.plan import Plan
 from optimizers.specification import Community
 from optimizers.tariff.model import Tariff
 from optimizers.tariff.rating import price_array
@@ -99,7 +100,10 @@ class Rolling:
         now = self._now()
         start = now // (STEP_S * 1000) * STEP_S * 1000
         try:
-            locked = frozenset(d for d, h in heard.items() if h.get("locked_out") or h.get("local_manual"))
+            # Who holds a source for a while takes it from the plan for that while; rooms and what is locked are left out altogether.
+            sources = {d.id for d in devices if d.profile in ("electric_boiler", "heat_pump")}
+            held_h = {d: (h["held_until_ms"] - start) / 3_600_000 for d, h in heard.items() if d in sources and h.get("held_until_ms") and not h.get("local_manual")}
+            locked = frozenset(d for d, h in heard.items() if (h.get("locked_out") and d not in held_h) or h.get("local_manual"))
             where = site(project.id, project.heated_area_m2, devices, locked)
             if not where.plannable:
                 raise NothingToPlanError(problem_zh="没有可控的热源或房间", problem_en="there is no source and no room to move")
@@ -108,7 +112,7 @@ class Rolling:
             self._own(where, known, values, heard)
             await self._learn(project, where, known, now)
             weather = await self._weather(project, where, known, now)
-            moment = await self._moment(project, where, setting, weather, values, start, known.own)
+            moment = await self._moment(project, where, setting, weather, values, start, known.own, held_h)
             moment = dataclasses.replace(moment, limit_kw=limits(held, start, HORIZON, STEP_S * 1000))
             planned = await asyncio.to_thread(known.planner.plan, moment, known.learnt)
             known.plain = await asyncio.to_thread(_plain, planned, start)
@@ -127,7 +131,7 @@ class Rolling:
         if setting.mode == "act":
             await self._sender.plan(capped(_body(project.id, plan_id, start, planned), held, where, _agent(where, devices)))
             await asyncio.to_thread(self._service.sent, plan_id)
-        return {"outcome": "planned", "code": "", "id": plan_id}
+        return {"outcome": "planned", "code": "", "id": plan_id, "cold_k": _cold(planned.plan)}
 
     def weather_age_h(self, project_id: int, now: int) -> float | None:
         """Age of the provider's forecast where it is too old to plan by, hours; infinite = none ever came; None = it is good, or no provider was set."""
@@ -238,7 +242,7 @@ class Rolling:
         return persistence(found.at_ms, found.mean, now)
 
     async def _moment(self, project: ProjectInfo, where: Site, setting: Setting, weather: Forecast, values: Mapping[tuple[int, str], float], start: int,
-                      own: Mapping[int, float]) -> Moment:
+                      own: Mapping[int, float], held_h: Mapping[int, float]) -> Moment:
         outdoor, sun = weather.grid(start, HORIZON, STEP_S)
         if not TARIFFS:
             TARIFFS.update(published())
@@ -250,20 +254,29 @@ class Rolling:
         peak = await self._peak(project.id, where, int(first.timestamp() * 1000), start) if demand else 0.0
         source_kw = sum(values.get((s.device_id, "active_power"), 0.0) for s in where.sources)
         draw = values.get((where.grid_meter, "active_power"), source_kw)
+        base = np.full(HORIZON, max(0.0, draw - source_kw) if where.sources else 0.0)
+        for s in where.sources:  # what is held goes on as it is until its hold ends
+            base[:max(0, math.ceil(held_h.get(s.device_id, 0.0) * 3600 / STEP_S - 1e-9))] += values.get((s.device_id, "active_power"), 0.0)
         tank = where.tank
         layers = [v for k in range(tank.layers) if (v := values.get((tank.device_id, f"layer_temp_{k + 1}"))) is not None] if tank else []
         supply = values.get((tank.device_id, "leaving_temp_setpoint"), 45.0) if tank else 45.0
         return Moment(
             start, np.array([values.get((r.device_id, "room_temp"), math.nan) for r in where.rooms]), layers, supply, values.get((where.loop, "return_temp"), supply - 8.0),
             {s.device_id: (1.0 if values.get((s.device_id, "active_power"), 0.0) > 1.0 else -1.0) for s in where.sources}, outdoor, sun,
-            price_array(tariff, start, HORIZON, STEP_S / 3600), max(0.0, draw - source_kw) if where.sources else 0.0, demand, (after - month).total_seconds() / 3600, peak,
-            setting.contract_kw if setting.contract_kw is not None else math.inf, own_c=[own.get(r.device_id, math.nan) for r in where.rooms])
+            price_array(tariff, start, HORIZON, STEP_S / 3600), base, demand, (after - month).total_seconds() / 3600, peak,
+            setting.contract_kw if setting.contract_kw is not None else math.inf, own_c=[own.get(r.device_id, math.nan) for r in where.rooms],
+            held_h={s.device_id: held_h[s.device_id] for s in where.sources if s.device_id in held_h})
 
     async def _peak(self, project_id: int, where: Site, begin: int, end: int) -> float:
         if not where.grid_meter or end - begin < 900_000:
             return 0.0
         (found,) = await self._historian.history(project_id, [(where.grid_meter, point("active_power").id)], begin, end, resolution_s=900, max_points=4000)
         return max((v for v in found.mean if math.isfinite(v)), default=0.0)
+
+
+def _cold(plan: Plan) -> float:
+    """How far a plan lets rooms fall below the floor owed to people, K."""
+    return max((float(np.max(amount)) for name, amount in plan.slacks.items() if name.startswith("floor:") and len(amount)), default=0.0)
 
 
 def _plain(planned: Planned, start_ms: int) -> Plain:

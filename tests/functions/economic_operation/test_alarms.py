@@ -6,11 +6,14 @@ import math
 from typing import Any
 
 from cloud.core.ports import ProjectInfo
-from cloud.functions.economic_operation.alarms import MINUTES, SILENT_MS, of_plan, of_planner, of_response, of_weather
+from cloud.functions.economic_operation.alarms import MINUTES, SILENT_MS, of_cold, of_plan, of_planner, of_response, of_weather
 from cloud.functions.economic_operation.service import EconomicService, Setting
 from cloud.ledger import Ledger
+from cloud.planning import _state
 from cloud.portal.own_alarms import OwnAlarms
 from cloud.portal.plan_watch import PlanWatch
+from protos.arbitration import Authority
+from protos.kang.v1.telemetry_pb2 import DeviceState, Holder
 
 P = ProjectInfo(7, "QHY", "清河苑", "Qinghe", "bj", 40.0, 116.0, "Asia/Shanghai", 2650.0, "boiler_storage")
 BORN = 1_795_000_000_000
@@ -82,3 +85,20 @@ async def test_the_portal_raises_it_and_the_next_plan_clears_it(ledger: Ledger) 
     await watch.look()
     await alarms.settle()
     assert book.rows[-1].cleared_ms > 0
+
+
+def test_a_plan_that_leaves_people_cold_is_an_alarm() -> None:
+    assert of_cold(P, 0.3)["wrong"] is False
+    assert "4.0 K below" in of_cold(P, 4.0)["en"]
+
+
+def test_a_hold_of_a_person_takes_a_device_from_the_plan_until_it_ends_and_a_lockout_altogether() -> None:
+    def state(*holders: tuple[Authority, int], locked: bool = False) -> dict[str, Any]:
+        return _state(DeviceState(device_id=1, online=True, locked_out=locked, holders=[Holder(point_id=62, authority=int(a), until_ms=u) for a, u in holders]))
+
+    assert (state()["locked_out"], state()["held_until_ms"]) == (False, 0)
+    held = state((Authority.OPERATOR, BORN), (Authority.PLAN, BORN * 2))
+    assert (held["locked_out"], held["held_until_ms"]) == (True, BORN)
+    assert state((Authority.OPERATOR, BORN), locked=True)["held_until_ms"] == 0
+    assert state((Authority.INTERLOCK, 0), (Authority.OPERATOR, BORN))["held_until_ms"] == 0
+    assert state((Authority.GRID_ORDER, BORN))["locked_out"] is False

@@ -163,3 +163,18 @@ async def test_what_a_project_is_held_to_limits_its_plan_and_its_box(house: Hous
     await house.rolling.cap(PROJECT, house.plant.devices, held)
     await house.rolling.cap(PROJECT, house.plant.devices, ())
     assert [b["grid_cap_kw"] for b in house.sender.bodies] == [[120.0] * 4, [None]], "by its box alone, and let go"
+
+
+async def test_a_source_somebody_holds_for_an_hour_is_missed_for_an_hour_only(house: House) -> None:
+    boilers = [d.id for d in house.plant.devices if d.profile == "electric_boiler"]
+    setting = house.service.change(7, {"mode": "act", "version": house.service.setting(7).version}, "Li")
+    plain = {"locked_out": False, "local_manual": False, "planned": frozenset[int](), "held_until_ms": 0}
+    heard = {d.id: plain | ({"locked_out": True, "held_until_ms": NOW + HOUR} if d.id in boilers else {}) for d in house.plant.devices}
+    found = await house.rolling.plan(PROJECT, house.plant.devices, heard, setting)
+    assert found["outcome"] == "planned"
+    document = house.service.newest(7)["document"]  # type: ignore[index]
+    used = np.sum([document["sources_kw"][name] for name in document["sources_kw"]], axis=0)
+    assert len(document["sources_kw"]) == len(boilers)
+    assert used[:4].max() == 0
+    assert used[5:].max() > 0
+    assert found["cold_k"] < 0.5
