@@ -89,7 +89,7 @@ def install(app: FastAPI) -> None:
 
     @app.exception_handler(RequestValidationError)
     async def invalid(request: Request, error: RequestValidationError) -> Response:
-        fields = "; ".join(f"{'.'.join(str(p) for p in e['loc'])}: {e['msg']}" for e in error.errors()[:5])
+        fields = "; ".join(list(dict.fromkeys(f"{'.'.join(str(p) for p in e['loc'])}: {e['msg']}" for e in error.errors()))[:5])
         first = {"field": ".".join(str(p) for p in error.errors()[0]["loc"][1:])} if request.url.path.startswith(OPENADR) else {}
         return _answer(request, InputError(fields=fields, **first), 422)
 

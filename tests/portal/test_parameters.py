@@ -100,3 +100,9 @@ def test_a_table_tells_any_kept_moment() -> None:
     assert local_time(253_370_764_799_999, "Asia/Shanghai").startswith("9999-01-01")
     assert local_time(1 << 62, "Asia/Shanghai") == str(1 << 62)
     assert local_time(None, "Asia/Shanghai") == ""
+
+
+async def test_a_condition_nobody_knows_is_refused(sign_in: SignIn) -> None:
+    client = await sign_in("operator")
+    assert (await client.get("devices", params={"condition": "bogus"})).json()["code"] == "E-INPUT"
+    assert (await client.get("devices", params={"condition": "offline,locked"})).status_code == 200

@@ -9,6 +9,7 @@ import asyncio
 from typing import Annotated, Any, Literal
 
 from fastapi import Depends, Query, Response
+from pydantic import AfterValidator
 
 from cloud.functions.devices import state, views
 from cloud.functions.devices.listing import Filter, list_devices
@@ -41,10 +42,17 @@ async def project(project_id: Whole, who: SeesProjects, given: Given) -> dict[st
     return {**views.project_view(found), "profiles": profiles}
 
 
+def _conditions(text: str) -> str:
+    for word in filter(None, text.split(",")):
+        if word not in state.CONDITIONS:
+            raise ValueError(f"no condition '{word}'; there are {', '.join(state.CONDITIONS)}")
+    return text
+
+
 @api.get("/devices", response_model=None, responses=OR_CSV)
 async def devices(
         who: SeesDevices, given: Given, project_id: Whole | None = None, q: Annotated[str, Query(max_length=80)] = "",
-        profile: Annotated[str, Query(max_length=60)] = "", condition: Annotated[str, Query(max_length=120)] = "", parent_id: Whole | None = None,
+        profile: Annotated[str, Query(max_length=60)] = "", condition: Annotated[str, Query(max_length=120), AfterValidator(_conditions)] = "", parent_id: Whole | None = None,
         sort: Literal["name", "code", "profile", "project", "condition", "rated_kw", "location"] = "project", descending: bool = False,
         offset: Annotated[int, Query(ge=0, le=(1 << 63) - 1)] = 0, limit: Annotated[int, Query(ge=1, le=1000)] = 200,
         format: Literal["json", "csv"] = "json", language: Literal["zh", "en"] = "zh") -> dict[str, Any] | Response:  # noqa: A002

@@ -30,6 +30,8 @@ KEY_POINTS: Mapping[str, tuple[str, ...]] = {
     "pv": ("active_power", "energy_export"),
 }
 ROOM_PROFILES = frozenset({"onoff_valve_controller", "room_heater", "room_sensor"})
+#: What `condition` says.
+CONDITIONS = ("never_heard", "offline", "locked", "critical", "alarm", "local", "held", "normal")
 _SICK = (Quality.BAD, Quality.STALE)
 
 
