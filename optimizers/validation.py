@@ -65,7 +65,7 @@ def plannable(community: Community) -> Community:
     names = [thing.name for group in (community.buildings, community.sources, community.stores, community.rooms) for thing in group]
     for group in (community.buildings, community.sources, community.stores, community.rooms):
         for thing in group:
-            refuse(thing.name, thing, RULES[type(thing)], steps)
+            refuse(thing.name, thing, _rules(thing), steps)
             if isinstance(thing, HeatPump):
                 refuse(f"{thing.name}.performance", thing.performance, RULES[Performance])
     if len(set(names)) != len(names):
@@ -105,8 +105,13 @@ def _horizon(community: Community) -> int:
     return len(energy)
 
 
+def _rules(thing: Any) -> Mapping[str, Rule]:
+    """Rules of a part, or of the part its class extends."""
+    return next(rules for kind, rules in RULES.items() if isinstance(thing, kind))
+
+
 def _plain(community: Community) -> Community:
-    groups: dict[str, Any] = {field: tuple(plain(thing, RULES[type(thing)]) for thing in getattr(community, field)) for field in ("buildings", "sources", "stores", "rooms")}
+    groups: dict[str, Any] = {field: tuple(plain(thing, _rules(thing)) for thing in getattr(community, field)) for field in ("buildings", "sources", "stores", "rooms")}
     groups["sources"] = tuple(dataclasses.replace(s, performance=plain(s.performance, RULES[Performance])) if isinstance(s, HeatPump) else s for s in groups["sources"])
     return plain(dataclasses.replace(community, prices=plain(community.prices, RULES[Prices]), **groups), RULES[Community])
 

@@ -353,3 +353,12 @@ def test_a_number_of_few_or_many_bits_is_that_number() -> None:
 
 def test_a_number_too_long_to_print_does_not_stop_the_error_that_names_it() -> None:
     assert "10^4000" in SpecificationError(name=10**5000, field="x", problem="y").en
+
+
+def test_a_part_of_a_caller_s_own_class_is_judged_as_what_it_extends() -> None:
+    class Named(ElectricBoiler):
+        pass
+
+    assert Dispatcher().plan(changed("", 0, "sources", [Named("boiler", 100.0)])).heat_kw["boiler"].max() > 0
+    with pytest.raises(SpecificationError):
+        plannable(changed("", 0, "sources", [Named("boiler", -1.0)]))
